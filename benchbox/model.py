@@ -1,0 +1,213 @@
+"""The words that all layers share, as frozen dataclasses.
+
+Environments and workloads never import each other: they meet in ``Command`` (what to run) and ``Outcome``
+(what came of it). Standard library only: this module is imported by every process benchbox starts.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+Status = Literal["ok", "failed", "invalid", "skipped"]
+Direction = Literal["lower", "higher"]
+AcceleratorChoice = Literal["auto", "kvm", "tcg"]
+
+#: Every stage in the order in which it ends. An environment has those that apply to it:
+#: ``isolated`` is a container's, ``agent`` a guest's, ``ready`` a workload's that writes to BENCHBOX_READY.
+STAGES: Final = ("cgroups", "started", "isolated", "agent", "exec", "ready", "exited", "cleaned")
+
+#: The environment variable through which a workload learns where to write its ready byte:
+#: a path, or the number of an open descriptor.
+READY_VARIABLE: Final = "BENCHBOX_READY"
+
+#: How much of a workload's output and of a guest's console is kept, from the end.
+OUTPUT_TAIL_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one environment may use; the same meaning everywhere.
+
+    ``cpus`` is a number of named CPUs that confine the whole environment. ``memory_bytes`` is the cgroup limit of
+    native and container and the RAM of a guest. ``cpu_quota`` is a share of CPU time in CPUs (0.5 is half of one).
+    """
+
+    cpus: int = 1
+    memory_bytes: int = 256 << 20
+    pids: int = 512
+    cpu_quota: float | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named number: value in the base unit (s, B, B/s, 1/s, 1) and which way is better."""
+
+    name: str
+    value: float
+    unit: str
+    direction: Direction = "lower"
+
+
+@dataclass(frozen=True)
+class Counter:
+    """One number of a sample's account, with the interface it was read from.
+
+    ``value`` is None where this host cannot attribute it; ``source`` then says why, and it is never compared.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run inside an environment; paths are inside its root."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    timeout_s: float = 60.0
+    signals_ready: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one command.
+
+    ``stages`` maps a stage to the host's CLOCK_MONOTONIC in ns at which it was over, ``requested_ns`` is on the same
+    clock. ``guest`` holds durations in ns that a guest's own clock measured. ``spawn_ns`` is the time from asking for
+    the launcher to its first instruction (None where no launcher is started per sample).
+    ``reason`` is None exactly when ``status`` is ``ok``.
+    """
+
+    status: Status
+    reason: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    requested_ns: int = 0
+    stages: Mapping[str, int] = field(default_factory=dict)
+    spawn_ns: int | None = None
+    guest: Mapping[str, int] = field(default_factory=dict)
+    counters: tuple[Counter, ...] = ()
+    applied: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
+    output_tail: bytes = b""
+    console_tail: str = ""
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether this host offers an environment; if not, why, and what the user can do about it."""
+
+    available: bool
+    reason: str | None = None
+    fix: str | None = None
+
+    @classmethod
+    def yes(cls) -> "Availability":
+        return cls(True)
+
+    @classmethod
+    def no(cls, reason: str, fix: str) -> "Availability":
+        return cls(False, reason, fix)
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """One entry of a scenario's ``environments``: kind, label and its validated options (JSON types)."""
+
+    kind: str
+    label: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Image:
+    """A root file system in the store and what is derived from it. Nothing ever writes into it.
+
+    ``digest`` is that of the tree (sha256 hex); ``executables`` maps a path inside the root to its sha256.
+    """
+
+    name: str
+    digest: str
+    root: Path
+    executables: Mapping[str, str] = field(default_factory=dict)
+
+
+class LedgerWriter(Protocol):
+    """Where a resource is written down *before* it is made, so that whoever cleans up knows of it.
+
+    Kinds: ``cgroup`` (a directory), ``folder`` (removed with its contents), ``process`` (pid and start time),
+    ``libvirt`` (a private libvirt root: QEMU processes that name it are ended, then it is removed).
+    """
+
+    def record(self, kind: str, ident: str) -> None: ...
+
+    def release(self, kind: str, ident: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What one run owns on this host.
+
+    ``scratch`` holds per-sample folders, on the file system of the image store; ``runtime`` is a short path for
+    sockets; ``cgroup_name`` is the folder of this run below each cgroup hierarchy's base; ``cpus`` are the CPUs that
+    environments may use, ``harness_cpus`` those for benchbox itself (never empty, disjoint where the host has enough).
+    """
+
+    run_id: str
+    scratch: Path
+    runtime: Path
+    cgroup_name: str
+    cpus: tuple[int, ...]
+    harness_cpus: tuple[int, ...]
+    ledger: LedgerWriter
+
+
+class Running(Protocol):
+    """One command on its way."""
+
+    def ready(self) -> bool:
+        """Block until the workload is ready, has ended or its deadline has passed; say whether it became ready."""
+
+    def wait(self) -> Outcome:
+        """Block until the command has ended and everything that belonged to it is gone, at most until its deadline
+        (then end it). Never raises for what the workload did: that is in the outcome."""
+
+    def kill(self) -> None:
+        """End it now; ``wait`` still returns the outcome."""
+
+
+class Session(Protocol):
+    """An environment made ready for many samples; ``start`` may be called repeatedly and concurrently."""
+
+    def start(self, command: Command) -> Running: ...
+
+    def applied(self) -> Mapping[str, Any]:
+        """What holds for all samples of this session, read back from the host (JSON types)."""
+
+    def account(self) -> tuple[Counter, ...]:
+        """What preparing the session cost, apart from its samples."""
+
+
+class Environment(Protocol):
+    """A kind of place where a workload runs; one module and one row in ``environments.TABLE``."""
+
+    def check(self, spec: EnvironmentSpec) -> Availability:
+        """Say quickly, changing nothing, whether this host offers it."""
+
+    def open(
+        self, spec: EnvironmentSpec, image: Image, resources: Resources, workspace: Workspace
+    ) -> AbstractContextManager[Session]: ...
+
+
+class Workload(Protocol):
+    """A command and how to read metrics out of what came of it."""
+
+    def command(self, params: Mapping[str, Any]) -> Command: ...
+
+    def parse(self, outcome: Outcome) -> tuple[Metric, ...]: ...
