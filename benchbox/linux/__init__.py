@@ -1,0 +1,1 @@
+"""What the Linux kernel offers: cgroups, mounts, launch plans, processes, clocks. Standard library only."""

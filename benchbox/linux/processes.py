@@ -1,0 +1,189 @@
+"""The one gateway to other processes: start, run to the end, find, end, reap."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from benchbox.errors import EnvironmentFailure
+from benchbox.linux import syscalls
+
+_TAIL_CHARACTERS = 2000
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that has ended: its exit status (negative: the signal that ended it) and what it printed."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: str
+    stderr: str
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    timeout_s: float,
+    check: bool = True,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str | None = None,
+) -> Completed:
+    """Run ``argv`` to its end and return what it printed, decoded leniently.
+
+    ``env`` adds to this process's environment. Raises EnvironmentFailure, naming command, cause and the end of
+    its output, when the program is missing, runs longer than ``timeout_s`` or (with ``check``) exits non-zero.
+    """
+    words = tuple(str(word) for word in argv)
+    try:
+        done = subprocess.run(
+            words,
+            input=None if stdin is None else stdin.encode(),
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            timeout=timeout_s,
+            env={**os.environ, **env} if env else None,
+            cwd=cwd,
+        )
+    except FileNotFoundError as error:
+        raise EnvironmentFailure(f"{words[0]}: no such program", hint=f"install {words[0]}") from error
+    except subprocess.TimeoutExpired as error:
+        raise EnvironmentFailure(f"{' '.join(words)}: not done after {timeout_s:g} s") from error
+    except OSError as error:
+        raise EnvironmentFailure(f"{words[0]}: {error.strerror}") from error
+    result = Completed(words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+    if check and result.status != 0:
+        tail = (result.stderr or result.stdout).strip()[-_TAIL_CHARACTERS:]
+        raise EnvironmentFailure(f"{' '.join(words)}: {describe_status(result.status)}: {tail}")
+    return result
+
+
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    stdin: int | IO[Any] = subprocess.DEVNULL,
+    stdout: int | IO[Any] | None = None,
+    stderr: int | IO[Any] | None = None,
+    pass_fds: Collection[int] = (),
+    env: Mapping[str, str] | None = None,
+    new_session: bool = False,
+) -> "subprocess.Popen[bytes]":
+    """Start ``argv`` and return at once; ``env`` replaces this process's environment. Raises EnvironmentFailure.
+
+    No code runs between fork and exec: that would make CPython copy this process instead of using vfork.
+    """
+    try:
+        return subprocess.Popen(
+            [str(word) for word in argv],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=tuple(pass_fds),
+            env=None if env is None else dict(env),
+            start_new_session=new_session,
+        )
+    except OSError as error:
+        raise EnvironmentFailure(f"{argv[0]}: {error.strerror}") from error
+
+
+def describe_status(status: int) -> str:
+    """Return what an exit status in subprocess's convention means: ``exit status 7``, ``killed by SIGKILL``."""
+    if status >= 0:
+        return f"exit status {status}"
+    with contextlib.suppress(ValueError):
+        return f"killed by {signal.Signals(-status).name}"
+    return f"killed by signal {-status}"
+
+
+def become_subreaper() -> None:
+    """Make orphans below this process its children, prctl(2) PR_SET_CHILD_SUBREAPER."""
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Ask the kernel to kill this process when the thread that started it ends; leave now if it already has."""
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def reap_orphans(known: Collection[int] = ()) -> list[int]:
+    """Wait for each ended child that is not in ``known`` (those have a waiter of their own); return their pids."""
+    reaped = []
+    for pid in children(os.getpid()):
+        if pid not in known:
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    reaped.append(pid)
+    return reaped
+
+
+def children(pid: int) -> list[int]:
+    """Return the direct children of ``pid``, zombies included; none if it has gone."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Return all that descend from ``pid``, nearest first."""
+    found = children(pid)
+    for child in found:
+        found += children(child)
+    return found
+
+
+def start_time(pid: int) -> int | None:
+    """Return the start time of ``pid`` in clock ticks since boot (field 22 of /proc/PID/stat), None if it is gone.
+
+    With the pid it names one process for the whole life of a boot.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(fields[19])
+
+
+def is_zombie(pid: int) -> bool:
+    """Say whether ``pid`` has ended and only waits to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False
+
+
+def end(pid: int, *, expected_start: int | None = None, timeout_s: float = 5.0) -> bool:
+    """Kill ``pid`` unless it is another process by now; say whether it is gone (a zombie counts as gone)."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if expected_start is not None and start_time(pid) != expected_start:
+            return True
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        return bool(select.select([descriptor], [], [], timeout_s)[0])
+    finally:
+        os.close(descriptor)
+
+
+def with_argument(text: str) -> list[int]:
+    """Return the processes whose command line contains ``text``, this one excepted."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if text.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+    return found
