@@ -1,0 +1,230 @@
+"""The statistics of a run: medians, ratios and how sure they are.
+
+Nothing here assumes a distribution. What is printed as an interval has its definition beside it, and where there are
+too few values for one, there is none. numpy is imported where it is used: it must not burden the start of the CLI.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: Every interval is meant to cover the truth this often.
+CONFIDENCE: Final = 0.95
+
+#: Below this no interval is given: the range of five values covers the median with 93.75 % only.
+MIN_VALUES: Final = 6
+
+#: Below this a nearest-rank 90th percentile is just the maximum under another name.
+MIN_VALUES_P90: Final = 10
+
+#: Resamples of the bootstrap.
+RESAMPLES: Final = 10_000
+
+#: Above this many pairs, blocks of consecutive rounds are resampled instead of rounds.
+MAX_BLOCKS: Final = 1_000
+
+#: Iglewicz and Hoaglin, How to Detect and Handle Outliers (1993): the modified z-score and its limit.
+OUTLIER_LIMIT: Final = 3.5
+_NORMAL_QUARTILE: Final = 0.6745
+
+
+@dataclass(frozen=True)
+class Interval:
+    """``low <= high`` in the unit of the values; ``coverage`` is the guaranteed probability, at least CONFIDENCE."""
+
+    low: float
+    high: float
+    coverage: float
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times the baseline: a pure number, with its interval where there are enough pairs of rounds."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far values lie apart, all in their unit.
+
+    ``mad`` is the median absolute deviation from the median (not scaled to a standard deviation), ``iqr`` the
+    difference of the nearest-rank quartiles.
+    """
+
+    minimum: float
+    maximum: float
+    mad: float
+    iqr: float
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the middle value, or the mean of the two middle ones. Raises ValueError without values."""
+    ordered = _ordered(values)
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return ordered[middle]
+    return ordered[middle - 1] + (ordered[middle] - ordered[middle - 1]) / 2
+
+
+def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
+    """Return an interval for the median that holds for every continuous distribution; None below MIN_VALUES.
+
+    It runs from the k-th smallest to the k-th largest value with the largest k for which the binomial probability
+    ``1 - 2 P(B(n, 1/2) < k)`` is still at least ``confidence``, so it is conservative.
+    Source: David and Nagaraja, Order Statistics (3rd ed., 2003), section 7.1; Hahn and Meeker, Statistical Intervals
+    (1991), section 5.2.
+    """
+    if len(values) < MIN_VALUES:
+        return None
+    rank, coverage = _median_ranks(len(values), confidence)
+    if rank == 0:
+        return None
+    ordered = _ordered(values)
+    return Interval(ordered[rank - 1], ordered[-rank], coverage)
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Return the nearest-rank percentile: the smallest value that at least ``percent`` % of the values do not exceed.
+
+    It is always one of the values (definition 1 of Hyndman and Fan, Sample Quantiles, 1996).
+    Raises ValueError without values or for a percent outside 1 to 100.
+    """
+    if not 1 <= percent <= 100:
+        raise ValueError(f"expected a percentage from 1 to 100, got {percent}")
+    ordered = _ordered(values)
+    return ordered[-(-percent * len(ordered) // 100) - 1]
+
+
+def p90(values: Sequence[float]) -> float | None:
+    """Return the nearest-rank 90th percentile; None below MIN_VALUES_P90 values, where it would be the maximum."""
+    return percentile(values, 90) if len(values) >= MIN_VALUES_P90 else None
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return how far ``values`` lie apart. Raises ValueError without values."""
+    iqr = percentile(values, 75) - percentile(values, 25)
+    return Spread(min(values), max(values), _mad(values), iqr)
+
+
+def outliers(values: Sequence[float], limit: float = OUTLIER_LIMIT) -> list[bool]:
+    """Say for each value whether it is flagged; nothing is ever dropped because of it.
+
+    A value is flagged when its modified z-score ``0.6745 |x - median| / MAD`` exceeds ``limit`` (Iglewicz and Hoaglin,
+    1993). Where more than half of the values are equal the MAD is zero, the score means nothing and none is flagged.
+    """
+    if not values:
+        return []
+    centre, mad = median(values), _mad(values)
+    if mad == 0:
+        return [False] * len(values)
+    return [_NORMAL_QUARTILE * abs(value - centre) > limit * mad for value in values]
+
+
+def paired_ratio(
+    values_by_round: Mapping[int, float],
+    baseline_by_round: Mapping[int, float],
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> Ratio | None:
+    """Return how many times the baseline the values are, paired by round; None where no round has both.
+
+    The estimate is ``exp(mean of ln(value / baseline))`` over the rounds that have both, each above zero. The interval
+    is the 95 % percentile interval of a bootstrap over rounds (Efron and Tibshirani, An Introduction to the Bootstrap,
+    1993, chapter 13) with numpy's PCG64 and ``seed``; there is none below MIN_VALUES pairs. Above MAX_BLOCKS pairs,
+    MAX_BLOCKS blocks of consecutive rounds are resampled instead: the same in the limit, and bounded in time.
+    The design (one value per fresh environment, paired in the round) follows Kalibera and Jones, Rigorous Benchmarking
+    in Reasonable Time (ISMM 2013).
+    """
+    logs = _paired_logs(values_by_round, baseline_by_round)
+    if not logs:
+        return None
+    estimate = math.exp(math.fsum(logs) / len(logs))
+    if len(logs) < MIN_VALUES:
+        return Ratio(estimate, None, None, len(logs))
+    low, high = _bootstrap_interval(logs, seed, resamples)
+    return Ratio(estimate, min(math.exp(low), estimate), max(math.exp(high), estimate), len(logs))
+
+
+def _ordered(values: Sequence[float]) -> list[float]:
+    if not values:
+        raise ValueError("expected at least one value")
+    return sorted(values)
+
+
+def _mad(values: Sequence[float]) -> float:
+    centre = median(values)
+    return median([abs(value - centre) for value in values])
+
+
+def _paired_logs(values: Mapping[int, float], baseline: Mapping[int, float]) -> list[float]:
+    rounds = sorted(values.keys() & baseline.keys())
+    return [math.log(values[r]) - math.log(baseline[r]) for r in rounds if values[r] > 0 and baseline[r] > 0]
+
+
+@lru_cache(maxsize=256)
+def _median_ranks(count: int, confidence: float) -> tuple[int, float]:
+    """Return the largest rank k whose two-sided interval still covers enough, and its coverage; 0 where none does."""
+    tail, rank, coverage = 0.0, 0, 0.0
+    for below in range(count // 2):
+        tail += _binomial_half(count, below)
+        if 1 - 2 * tail < confidence:
+            break
+        rank, coverage = below + 1, 1 - 2 * tail
+    return rank, coverage
+
+
+def _binomial_half(count: int, successes: int) -> float:
+    """Return P(B(count, 1/2) = successes); by logarithms, so that it stays finite for any count."""
+    log_ways = math.lgamma(count + 1) - math.lgamma(successes + 1) - math.lgamma(count - successes + 1)
+    return math.exp(log_ways - count * math.log(2))
+
+
+def _bootstrap_interval(logs: Sequence[float], seed: int, resamples: int) -> tuple[float, float]:
+    """Return the percentile interval of the mean of ``logs`` under resampling."""
+    import numpy as np
+
+    blocks = np.array_split(np.asarray(logs, dtype=np.float64), min(len(logs), MAX_BLOCKS))
+    sums = np.array([block.sum() for block in blocks])
+    sizes = np.array([block.size for block in blocks], dtype=np.float64)
+    means = np.empty(resamples)
+    counts = _resample_counts(len(blocks), seed, resamples)
+    for start in range(0, resamples, _CHUNK):
+        chunk = counts[start : start + _CHUNK].astype(np.float64)
+        means[start : start + _CHUNK] = (chunk @ sums) / (chunk @ sizes)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+#: Resamples handled at once; bounds the memory to some MB.
+_CHUNK: Final = 250
+
+
+@lru_cache(maxsize=4)
+def _resample_counts(blocks: int, seed: int, resamples: int) -> "NDArray[np.uint8]":
+    """Return how often each resample (row) draws each block (column), with replacement.
+
+    Kept, because cells of one run have the same number of rounds: they share the draws, and their ratios differ only
+    by what was measured. A count above 255 needs a block drawn that often by chance: with at most 1,000 blocks it does
+    not happen, with fewer than 256 it cannot.
+    """
+    import numpy as np
+
+    generator = np.random.Generator(np.random.PCG64(seed % 2**64))
+    counts = np.empty((resamples, blocks), dtype=np.uint8)
+    for start in range(0, resamples, _CHUNK):
+        rows = min(_CHUNK, resamples - start)
+        drawn = generator.integers(blocks, size=(rows, blocks), dtype=np.int64)
+        drawn += np.arange(rows)[:, None] * blocks
+        counts[start : start + rows] = np.bincount(drawn.ravel(), minlength=rows * blocks).reshape(rows, blocks)
+    return counts

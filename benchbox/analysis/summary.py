@@ -1,0 +1,347 @@
+"""What a run says, as plain data: the one source of every number in the table, in ``show --json`` and on the page.
+
+A sample is in the statistics when its status is ``ok`` and it reports the metric; the priming round 0 never is.
+What failed, was skipped, flagged or never measured stands beside the numbers, so that nobody has to miss it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from benchbox.analysis import statistics as st
+from benchbox.analysis.accelerators import accelerator_of, display_label, missing_kvm_notes
+from benchbox.analysis.samples import (
+    DEFAULT_METRIC,
+    exclusion,
+    group_by_cell,
+    last_attempts,
+    metric_value,
+    stage_durations_s,
+)
+from benchbox.record import CellRecord, EnvironmentRecord, Manifest, Sample
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A reason why samples of a cell are not in the statistics, and how many they are."""
+
+    status: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class StageMedian:
+    """A stage of a cell: the median over its ``count`` valid samples of the time from the stage before to its end."""
+
+    name: str
+    median_s: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell in numbers; all values in ``unit``, which is a base unit (s, B, B/s, 1/s, 1).
+
+    ``label`` is the environment's own label, ``display`` says in the same breath when it is emulated. ``ok`` samples
+    are in the statistics out of ``attempted`` ones. The numbers are None where no sample is ok, the intervals and
+    ``p90`` also where there are too few. ``ratio`` is to the baseline's cell of the same workload and parameters, None
+    for the baseline itself. ``flags`` counts ``key=value`` over the attempted samples.
+    """
+
+    cell: str
+    label: str
+    kind: str
+    display: str
+    accelerator: str | None
+    workload: str
+    params: dict[str, str | int | float]
+    is_baseline: bool
+    unit: str
+    direction: str
+    ok: int
+    attempted: int
+    median: float | None = None
+    interval: st.Interval | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    p90: float | None = None
+    mad: float | None = None
+    iqr: float | None = None
+    ratio: st.Ratio | None = None
+    outliers: int = 0
+    failures: tuple[Failure, ...] = ()
+    flags: dict[str, int] = field(default_factory=dict)
+    stages: tuple[StageMedian, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """The cells that may be compared: one workload with one set of parameters in every environment."""
+
+    title: str
+    workload: str
+    params: dict[str, str | int | float]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Absent:
+    """An environment without numbers: ``skipped`` (not offered by this host) or ``failed``, why, and what helps."""
+
+    label: str
+    kind: str
+    state: str
+    reason: str
+    fix: str | None
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """A cell that was not tried again after it had failed three times in the same way."""
+
+    cell: str
+    reason: str
+    after_round: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run says about one metric. ``notes`` are sentences for people, in the order of their weight."""
+
+    run_id: str
+    name: str
+    created_at: str
+    exit_state: str
+    metric: str
+    unit: str
+    baseline: str
+    seed: int
+    rounds: int
+    resamples: int
+    confidence: float
+    tables: tuple[Table, ...]
+    absent: tuple[Absent, ...]
+    abandoned: tuple[Abandoned, ...]
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the summary as JSON types; every number is finite or None."""
+        return asdict(self)
+
+
+def summarise(
+    manifest: Manifest, samples: Sequence[Sample], metric: str = DEFAULT_METRIC, reading_notes: Sequence[str] = ()
+) -> Summary:
+    """Return what ``samples`` say about ``metric``; ``reading_notes`` are those of the record's reader, kept in front.
+
+    Only the last attempt of a round counts: a round that was broken off is repeated as a whole when the run is resumed.
+    """
+    kept = last_attempts(samples)
+    by_cell = group_by_cell(kept)
+    environments = {record.label: record for record in manifest.environments}
+    rows = [_row(cell, environments.get(cell.environment), by_cell.get(cell.id, []), metric) for cell in manifest.cells]
+    rows = _with_ratios(rows, manifest, by_cell, metric)
+    shown = [row for row in rows if row.attempted or _is_measured(environments.get(row.label))]
+    left_out = len(samples) - len(kept)
+    return Summary(
+        run_id=manifest.run_id,
+        name=str(manifest.scenario.get("name", manifest.run_id)),
+        created_at=manifest.created_at,
+        exit_state=manifest.exit_state,
+        metric=metric,
+        unit=next((row.unit for row in rows if row.ok), _unit_of(metric)),
+        baseline=manifest.baseline,
+        seed=manifest.seed,
+        rounds=manifest.rounds,
+        resamples=st.RESAMPLES,
+        confidence=st.CONFIDENCE,
+        tables=_tables(shown),
+        absent=tuple(_absent(record) for record in manifest.environments if record.state != "measured"),
+        abandoned=tuple(Abandoned(a.cell, a.reason, a.after_round) for a in manifest.abandoned),
+        notes=(*reading_notes, *_notes(manifest, shown, by_cell, left_out)),
+    )
+
+
+def _row(cell: CellRecord, environment: EnvironmentRecord | None, samples: list[Sample], metric: str) -> Row:
+    accelerator = accelerator_of(environment, samples)
+    row = Row(
+        cell=cell.id,
+        label=cell.environment,
+        kind=environment.kind if environment else cell.environment,
+        display=display_label(cell.environment, accelerator),
+        accelerator=accelerator,
+        workload=cell.workload,
+        params=cell.params,
+        is_baseline=False,
+        unit=_unit_of(metric),
+        direction="lower",
+        ok=0,
+        attempted=len(samples),
+        failures=_failures(samples, metric),
+        flags=dict(Counter(f"{key}={value}" for sample in samples for key, value in sample.flags.items())),
+        stages=_stage_medians(samples),
+    )
+    valid = [sample for sample in samples if metric_value(sample, metric) is not None]
+    if accelerator == "mixed":
+        reason = "KVM and emulation are mixed in this cell, which must not share a number"
+        return replace(row, stages=(), failures=(*row.failures, Failure("invalid", reason, len(valid))))
+    return _with_numbers(row, valid, metric) if valid else row
+
+
+def _with_numbers(row: Row, valid: list[Sample], metric: str) -> Row:
+    values = [sample.metrics[metric].value for sample in valid]
+    spread = st.spread(values)
+    return replace(
+        row,
+        unit=valid[0].metrics[metric].unit,
+        direction=valid[0].metrics[metric].direction,
+        ok=len(values),
+        median=st.median(values),
+        interval=st.median_interval(values),
+        minimum=spread.minimum,
+        maximum=spread.maximum,
+        p90=st.p90(values),
+        mad=spread.mad,
+        iqr=spread.iqr,
+        outliers=sum(st.outliers(values)),
+    )
+
+
+def _with_ratios(rows: list[Row], manifest: Manifest, by_cell: Mapping[str, list[Sample]], metric: str) -> list[Row]:
+    """Mark the baseline's rows and give the others their ratio to the one of the same workload and parameters."""
+    base_rows = {_table_key(row): row for row in rows if row.label == manifest.baseline}
+    with_ratios = []
+    for row in rows:
+        base = base_rows.get(_table_key(row))
+        if base is row:
+            row = replace(row, is_baseline=True)
+        elif base is not None and base.ok and row.ok:
+            values = _by_round(by_cell[row.cell], metric)
+            row = replace(row, ratio=st.paired_ratio(values, _by_round(by_cell[base.cell], metric), manifest.seed))
+        with_ratios.append(row)
+    return with_ratios
+
+
+def _by_round(samples: Iterable[Sample], metric: str) -> dict[int, float]:
+    values = ((sample.round, metric_value(sample, metric)) for sample in samples)
+    return {number: value for number, value in values if value is not None}
+
+
+def _failures(samples: Iterable[Sample], metric: str) -> tuple[Failure, ...]:
+    reasons = Counter(reason for reason in (exclusion(sample, metric) for sample in samples) if reason is not None)
+    return tuple(Failure(status, reason, count) for (status, reason), count in reasons.most_common())
+
+
+def _stage_medians(samples: Iterable[Sample]) -> tuple[StageMedian, ...]:
+    """Return the median of each stage's duration over the valid samples that have it, in the order of stages."""
+    durations: dict[str, list[float]] = {}
+    for sample in samples:
+        if sample.status == "ok":
+            for name, duration in stage_durations_s(sample).items():
+                durations.setdefault(name, []).append(duration)
+    return tuple(StageMedian(name, st.median(values), len(values)) for name, values in durations.items())
+
+
+def _table_key(row: Row) -> tuple[str, tuple[tuple[str, str | int | float], ...]]:
+    return row.workload, tuple(sorted(row.params.items()))
+
+
+def _tables(rows: Iterable[Row]) -> tuple[Table, ...]:
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(_table_key(row), []).append(row)
+    return tuple(Table(_title(group[0]), group[0].workload, group[0].params, tuple(group)) for group in groups.values())
+
+
+def _title(row: Row) -> str:
+    params = ";".join(f"{key}={value}" for key, value in row.params.items())
+    return f"{row.workload}[{params}]" if params else row.workload
+
+
+def _is_measured(environment: EnvironmentRecord | None) -> bool:
+    return environment is None or environment.state == "measured"
+
+
+def _absent(record: EnvironmentRecord) -> Absent:
+    return Absent(record.label, record.kind, record.state, record.reason or "no reason recorded", record.fix)
+
+
+def _unit_of(metric: str) -> str:
+    """Return the unit of a metric that no sample reports."""
+    return "s" if metric.startswith("startup.") else "1"
+
+
+def _notes(
+    manifest: Manifest, rows: Sequence[Row], by_cell: Mapping[str, list[Sample]], left_out: int
+) -> tuple[str, ...]:
+    accelerators: dict[str, set[str | None]] = {}
+    for row in rows:
+        accelerators.setdefault(row.label, set()).add(row.accelerator)
+    return (
+        *_state_notes(manifest),
+        *missing_kvm_notes(manifest.environments, accelerators),
+        *_baseline_notes(manifest, rows),
+        *_outlier_notes(rows),
+        *_few_notes(rows),
+        *_flag_notes(rows),
+        *_left_out_notes(manifest, by_cell, left_out),
+    )
+
+
+def _state_notes(manifest: Manifest) -> list[str]:
+    because = f": {manifest.exit_reason}" if manifest.exit_reason else ""
+    texts = {
+        "running": "The run has no end on record: it goes on, or it was ended hard. What it had measured is here",
+        "interrupted": "The run was interrupted; what it had measured is here",
+        "failed": "The run failed; what it had measured is here",
+    }
+    text = texts.get(manifest.exit_state)
+    return [f"{text}{because}."] if text else []
+
+
+def _baseline_notes(manifest: Manifest, rows: Sequence[Row]) -> list[str]:
+    if any(row.is_baseline and row.ok for row in rows):
+        return []
+    return [f"No ratios: the baseline {manifest.baseline} has no valid sample."]
+
+
+def _outlier_notes(rows: Sequence[Row]) -> list[str]:
+    return [
+        f"{row.display}, {_title(row)}: {row.outliers} of {row.ok} samples flagged as outliers (modified z above"
+        f" {st.OUTLIER_LIMIT}); they are in every number."
+        for row in rows
+        if row.outliers
+    ]
+
+
+def _few_notes(rows: Sequence[Row]) -> list[str]:
+    """Say which numbers are withheld because there are too few samples."""
+    notes = []
+    for what, least in (("interval", st.MIN_VALUES), ("p90", st.MIN_VALUES_P90)):
+        few = [row.display for row in rows if 0 < row.ok < least]
+        if few:
+            notes.append(f"No {what} below {least} samples: {', '.join(dict.fromkeys(few))}.")
+    return notes
+
+
+def _flag_notes(rows: Sequence[Row]) -> list[str]:
+    """Name the flags that some samples of a cell carry; the accelerator is in the label already."""
+    notes = []
+    for row in rows:
+        flags = {flag: count for flag, count in row.flags.items() if not flag.startswith("accelerator=")}
+        if flags:
+            text = ", ".join(f"{flag} ({count} of {row.attempted})" for flag, count in flags.items())
+            notes.append(f"{row.display}, {_title(row)}: samples flagged {text}.")
+    return notes
+
+
+def _left_out_notes(manifest: Manifest, by_cell: Mapping[str, list[Sample]], left_out: int) -> list[str]:
+    notes = []
+    if left_out:
+        notes.append(f"{left_out} samples of rounds that were begun anew after an interruption are left out.")
+    strangers = sum(len(samples) for cell, samples in by_cell.items() if cell not in {c.id for c in manifest.cells})
+    if strangers:
+        notes.append(f"{strangers} samples of cells that the manifest does not know are left out.")
+    return notes

@@ -1,0 +1,174 @@
+"""Synthetic runs for the tests of analysis and report: realistic numbers, seeded, no clock."""
+
+import json
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchbox.record import (
+    CellRecord,
+    EnvironmentRecord,
+    ImageRecord,
+    Manifest,
+    MetricValue,
+    Sample,
+)
+
+#: Median duration of each stage in ns, in the order of stages.
+STAGES_NS: Final[Mapping[str, Mapping[str, int]]] = {
+    "native": {"cgroups": 90_000, "started": 120_000, "exec": 230_000, "ready": 60_000, "exited": 40_000,
+               "cleaned": 150_000},
+    "container": {"cgroups": 110_000, "started": 400_000, "isolated": 1_300_000, "exec": 380_000, "ready": 110_000,
+                  "exited": 70_000, "cleaned": 900_000},
+    "vm": {"cgroups": 400_000, "started": 350_000_000, "agent": 1_850_000_000, "exec": 190_000_000,
+           "ready": 9_000_000, "exited": 4_000_000, "cleaned": 120_000_000},
+}  # fmt: skip
+
+
+def sample(
+    environment: str,
+    number: int,
+    *,
+    factor: float = 1.0,
+    workload: str = "startup",
+    params: Mapping[str, str | int | float] | None = None,
+    stages_ns: Mapping[str, int] | None = None,
+    **changes: Any,
+) -> Sample:
+    """Return one valid sample whose stages take ``factor`` times their median."""
+    instant, stages = 0, {}
+    for name, duration in (stages_ns or STAGES_NS[environment]).items():
+        instant += round(duration * factor)
+        stages[name] = instant
+    metrics = {f"startup.stage.{name}": MetricValue(value=ns / 1e9, unit="s") for name, ns in stages.items()}
+    if "ready" in stages:
+        metrics["startup.ready"] = MetricValue(value=stages["ready"] / 1e9, unit="s")
+    given = dict(params or {})
+    fields: dict[str, Any] = {
+        "cell": cell_id(environment, workload, given),
+        "environment": environment,
+        "workload": workload,
+        "params": given,
+        "round": number,
+        "position": 0,
+        "predecessor": None,
+        "started_at": f"2026-05-01T10:{number // 60 % 60:02d}:{number % 60:02d}Z",
+        "status": "ok",
+        "exit_code": 0,
+        "flags": {"accelerator": "tcg"} if environment == "vm" else {},
+        "requested_ns": 1_000_000_000_000 + number * 3_000_000_000,
+        "stages": stages,
+        "metrics": metrics,
+    }
+    return Sample(**(fields | changes))
+
+
+def cell_id(environment: str, workload: str, params: Mapping[str, str | int | float]) -> str:
+    """Return a cell's id as the record has it."""
+    text = ";".join(f"{key}={value}" for key, value in params.items())
+    return f"{environment}/{workload}" + (f"[{text}]" if text else "")
+
+
+def failed(environment: str, number: int, reason: str, **changes: Any) -> Sample:
+    """Return a sample that did not make it to its ready byte."""
+    return sample(environment, number, **({"status": "failed", "reason": reason, "metrics": {}, "stages": {}} | changes))
+
+
+def manifest(
+    environments: Sequence[str] = ("native", "container", "vm"),
+    rounds: int = 20,
+    *,
+    records: Iterable[EnvironmentRecord] | None = None,
+    cells: Sequence[CellRecord] | None = None,
+    **changes: Any,
+) -> Manifest:
+    """Return the manifest of a run that measured ``environments``."""
+    ids = [CellRecord(id=f"{label}/startup", environment=label, workload="startup") for label in environments]
+    used = list(cells) if cells is not None else ids
+    fields: dict[str, Any] = {
+        "run_id": "startup-20260501T100000Z-ab12",
+        "created_at": "2026-05-01T10:00:00Z",
+        "ended_at": "2026-05-01T10:02:10Z",
+        "exit_state": "done",
+        "scenario": {
+            "name": "startup",
+            "description": "Time from the request to the workload's first instruction",
+            "baseline": "native",
+            "rounds": rounds,
+            "seed": 1,
+            "resources": {"cpus": 1, "memory_bytes": 268435456},
+        },
+        "scenario_file": "scenarios/startup.yaml",
+        "seed": 1,
+        "rounds": rounds,
+        "baseline": "native",
+        "cells": used,
+        "order": [[cell.id for cell in used] for _ in range(rounds + 1)],
+        "image": ImageRecord(name="minimal", digest="0" * 64, executables={"/bin/ready": "1" * 64}),
+        "host": HOST,
+        "host_digest": "2" * 64,
+        "boot_id": "11111111-2222-3333-4444-555555555555",
+        "tools": {"benchbox": "0.1.0", "qemu": "7.2.22", "libvirt": "9.0.0"},
+        "environments": list(records) if records is not None else [environment(label) for label in environments],
+        "settle_ms": 2.0,
+    }
+    return Manifest(**(fields | changes))
+
+
+HOST: Final[dict[str, Any]] = {
+    "cpu": {"model": "AMD EPYC 7B13", "cpus": 2, "smt": "notimplemented", "governor": None, "microcode": "0x1000065"},
+    "memory_bytes": 25276063744,
+    "kernel": {"release": "6.1.0-28-amd64", "command_line": "quiet", "thp": "madvise"},
+    "cgroup": "hybrid",
+    "virtualised": True,
+    "mitigations": {"spectre_v2": "Mitigation: Retpolines", "meltdown": "Not affected"},
+}
+
+_APPLIED: Final[dict[str, dict[str, Any]]] = {
+    "native": {"cpuset": "1", "memory.limit_in_bytes": 268435456, "root": "read-only bind"},
+    "container": {"cpuset": "1", "memory.limit_in_bytes": 268435456, "namespaces": ["pid", "mnt", "net"]},
+    "vm": {"cpuset": "1", "accelerator": "tcg", "accelerator_reason": "a guest did not boot with KVM: paused (crashed)"},
+}
+
+
+def environment(label: str, **changes: Any) -> EnvironmentRecord:
+    """Return the record of an environment that was measured."""
+    fields: dict[str, Any] = {"label": label, "kind": label, "state": "measured", "applied": _APPLIED.get(label, {})}
+    return EnvironmentRecord(**(fields | changes))
+
+
+def samples(
+    environments: Sequence[str] = ("native", "container", "vm"),
+    rounds: int = 20,
+    *,
+    seed: int = 7,
+    replace: Callable[[str, int], Sample | None] = lambda _environment, _round: None,
+) -> list[Sample]:
+    """Return the priming round 0 and ``rounds`` rounds; ``replace`` may give another sample for one of them."""
+    chance = random.Random(seed)
+    made = []
+    for number in range(rounds + 1):
+        order = chance.sample(list(environments), len(environments))
+        for position, label in enumerate(order):
+            factor = chance.lognormvariate(0, 0.08) * (5 if number == 0 else 1)
+            made.append(
+                replace(label, number)
+                or sample(
+                    label,
+                    number,
+                    factor=factor,
+                    position=position,
+                    predecessor=cell_id(order[position - 1], "startup", {}) if position else None,
+                )
+            )
+    return made
+
+
+def write_run(folder: Path, run: Manifest, taken: Iterable[Sample]) -> Path:
+    """Write a run as it lies on disk and return its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").write_text(run.model_dump_json(indent=1), encoding="utf-8")
+    with (folder / "samples.jsonl").open("w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(one.model_dump(mode="json")) + "\n" for one in taken)
+    return folder
