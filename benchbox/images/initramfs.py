@@ -1,0 +1,64 @@
+"""The guest's first root file system, derived from an image once for each kernel and agent."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from benchbox.errors import ImageError
+from benchbox.images import cpio, store, tree
+from benchbox.images.kernels import GuestKernel
+from benchbox.images.modules import GUEST_MODULES, needed
+from benchbox.images.tree import Entry, character_device, file, folder
+from benchbox.model import Image
+
+#: Where the tree of the image is inside the initramfs, and where the modules are, in the order of their names.
+IMAGE_FOLDER: Final = "image"
+MODULES_FOLDER: Final = "modules"
+#: Part of the key in the store: raise it when ``layout`` or ``cpio`` give other bytes for the same input.
+_FORMAT_VERSION: Final = 1
+_FILE: Final = "initramfs.cpio"
+
+
+def derive_initramfs(image: Image, kernel: GuestKernel, agent: Path, modules: Sequence[str] = GUEST_MODULES) -> Path:
+    """Return the initramfs that boots ``image`` under ``kernel`` with ``agent`` as its first process.
+
+    It holds ``/init`` (the agent), ``/modules/NN-NAME.ko`` in load order for ``modules`` and what they depend on,
+    ``/image`` (the tree of the image) and ``/dev/console``. Raises ImageError when a module is missing.
+    """
+    loaded = needed(modules, kernel.modules_dir) if kernel.modules_dir else []
+    key = _key(image, kernel, agent, loaded)
+
+    def make(entry: Path) -> None:
+        with (entry / _FILE).open("xb") as output:
+            cpio.write(layout(tree.scan(image.root), agent, loaded), output)
+        (entry / "sha256").write_text(tree.content_sum(entry / _FILE))
+
+    return store.find_or_make("initramfs", key, make, valid=_is_whole) / _FILE
+
+
+def layout(image: Iterable[Entry], agent: Path, modules: Sequence[tuple[str, bytes]]) -> list[Entry]:
+    """Return the entries of a guest's initramfs: ``agent`` as /init, modules (name, contents) in load order."""
+    return [
+        *map(folder, ("dev", IMAGE_FOLDER, MODULES_FOLDER, "proc", "sys")),
+        folder("tmp", 0o1777),
+        character_device("dev/console", 5, 1),
+        file("init", agent, 0o755),
+        *(file(f"{MODULES_FOLDER}/{n:02d}-{name}.ko", data) for n, (name, data) in enumerate(modules)),
+        *(replace(entry, path=f"{IMAGE_FOLDER}/{entry.path}") for entry in image),
+    ]
+
+
+def _key(image: Image, kernel: GuestKernel, agent: Path, modules: Iterable[tuple[str, bytes]]) -> str:
+    sums = [(name, tree.content_sum(data)) for name, data in modules]
+    inputs = (_FORMAT_VERSION, image.digest, kernel.sha256, tree.content_sum(agent), sums)
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+
+
+def _is_whole(entry: Path) -> bool:
+    try:
+        return (entry / "sha256").read_text() == tree.content_sum(entry / _FILE)
+    except (OSError, ImageError):
+        return False

@@ -1,0 +1,150 @@
+"""The store in the user's cache folder: made once, renamed into place, never written into again.
+
+``<cache>/<kind>/<key>/`` is one finished entry. It is made in a temporary folder beside it and renamed, so that it is
+either whole or not there, whatever interrupts its making and however many processes make it at once.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from benchbox.errors import ImageError
+
+#: Tells the user in one line what takes long (a download) or what was left out.
+Progress = Callable[[str], None]
+
+_TEMPORARY: Final = ".making-"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
+
+
+def cache_folder() -> Path:
+    """Return ``$BENCHBOX_CACHE``, ``$XDG_CACHE_HOME/benchbox`` or ``~/.cache/benchbox``.
+
+    As the XDG base directory specification says, a relative ``XDG_CACHE_HOME`` is ignored.
+    Raises ImageError when none is known.
+    """
+    if chosen := os.environ.get("BENCHBOX_CACHE"):
+        return Path(chosen).absolute()
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if shared.is_absolute():
+        return shared / "benchbox"
+    try:
+        return Path.home() / ".cache" / "benchbox"
+    except RuntimeError as error:
+        raise ImageError("no cache folder: this user has no home", hint="set BENCHBOX_CACHE to a folder") from error
+
+
+def find_or_make(kind: str, key: str, make: Callable[[Path], None], *, valid: Callable[[Path], bool]) -> Path:
+    """Return the entry ``key`` of ``kind``, made by ``make(empty folder)`` if there is none that is ``valid``.
+
+    An entry that is not valid is made again. Raises ImageError when the cache folder cannot be written.
+    """
+    entry = entry_path(kind, key)
+    if entry.is_dir():
+        if valid(entry):
+            return entry
+        _remove(entry)
+    with _temporary(entry.parent) as folder:
+        make(folder)
+        os.sync()
+        _publish(folder, entry)
+    return entry
+
+
+def entry_path(kind: str, key: str) -> Path:
+    """Return where the entry ``key`` of ``kind`` is or would be; raise ImageError for a name that leaves its folder."""
+    for name in (kind, key):
+        if not _NAME.fullmatch(name):
+            raise ImageError(f"{name!r} cannot name an entry of the store")
+    return cache_folder() / kind / key
+
+
+def disk_bytes() -> dict[str, int]:
+    """Return the disk space that the cache takes by kind of entry, unfinished ones included; empty if there is none."""
+    folder = cache_folder()
+    kinds = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return {kind.name: _allocated_bytes(kind) for kind in kinds}
+
+
+def _allocated_bytes(folder: Path) -> int:
+    total = 0
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(Path(parent, name)).st_blocks * 512
+    return total
+
+
+@contextlib.contextmanager
+def _temporary(parent: Path) -> Iterator[Path]:
+    """Yield an empty folder in ``parent`` that is removed unless it was renamed, at the latest by the next maker."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent)
+        folder, lock = _locked_folder(parent)
+    except OSError as error:
+        hint = "set BENCHBOX_CACHE to a folder that can be written"
+        raise ImageError(f"{parent}: cannot be written: {error.strerror}", hint=hint) from error
+    try:
+        yield folder
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "free some space there, or set BENCHBOX_CACHE to another folder" if full else None
+        raise ImageError(f"{error.filename or parent}: {error.strerror}", hint=advice) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked_folder(parent: Path) -> tuple[Path, int]:
+    """Return a new folder and a descriptor that holds its lock for as long as its maker lives."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
+        with contextlib.suppress(FileNotFoundError):  # swept by another process before it was locked
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            if _try_lock(lock) is not False and folder.exists():
+                folder.chmod(0o755)
+                return folder, lock
+            os.close(lock)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the temporary folders in ``parent`` whose makers have gone: nobody holds their lock."""
+    for folder in parent.glob(f"{_TEMPORARY}*"):
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            if _try_lock(lock):
+                shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _try_lock(descriptor: int) -> bool | None:
+    """Say whether the lock is ours now; None on a file system that cannot lock folders (NFS)."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _publish(folder: Path, entry: Path) -> None:
+    try:
+        folder.rename(entry)
+    except OSError:
+        if not entry.is_dir():
+            raise  # else another process was first: the same key means the same contents
+
+
+def _remove(entry: Path) -> None:
+    """Take an entry away at once, then remove it: it is never there in part."""
+    with _temporary(entry.parent) as folder, contextlib.suppress(FileNotFoundError):
+        entry.rename(folder / "gone")

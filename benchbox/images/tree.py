@@ -1,0 +1,155 @@
+"""A root file system as a list of entries: checked, digested, written to disk and read back.
+
+Owners and times are no part of a tree: on disk its files belong to whoever made the store, in a guest to root, and
+every time is ``MTIME_S``.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from benchbox.errors import ImageError
+
+#: The modification time of everything in an image (2020-01-01 UTC): the same input gives the same bytes.
+MTIME_S: Final = 1_577_836_800
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file, folder, symbolic link or character device.
+
+    ``path`` is relative to the root, without ``.`` and ``..``; ``mode`` holds type and permissions as in ``st_mode``;
+    ``content`` is a file's bytes or where they are read from; ``device`` is (major, minor).
+    """
+
+    path: str
+    mode: int
+    content: bytes | Path = b""
+    target: str = ""
+    device: tuple[int, int] = (0, 0)
+
+
+def folder(path: str, permissions: int = 0o755) -> Entry:
+    return Entry(path, stat.S_IFDIR | permissions)
+
+
+def file(path: str, content: bytes | Path, permissions: int = 0o644) -> Entry:
+    return Entry(path, stat.S_IFREG | permissions, content=content)
+
+
+def link(path: str, target: str) -> Entry:
+    return Entry(path, stat.S_IFLNK | 0o777, target=target)
+
+
+def character_device(path: str, major: int, minor: int, permissions: int = 0o600) -> Entry:
+    return Entry(path, stat.S_IFCHR | permissions, device=(major, minor))
+
+
+def ordered(entries: Iterable[Entry]) -> list[Entry]:
+    """Return ``entries`` by path, each folder before what is in it.
+
+    Raises ImageError for a path that could leave the root (``..``, absolute, through a link), one that is given twice
+    and one whose folder is missing.
+    """
+    result = sorted(entries, key=lambda entry: entry.path.split("/"))
+    folders = {"": True}
+    for entry in result:
+        parent, _, name = entry.path.rpartition("/")
+        plain = name not in ("", ".", "..") and not entry.path.startswith("/") and "\0" not in entry.path
+        if not plain or entry.path in folders or not folders.get(parent, False):
+            raise ImageError(f"image entry {entry.path!r}: no path of its own inside a folder of the image")
+        folders[entry.path] = stat.S_ISDIR(entry.mode)
+    return result
+
+
+def digest(entries: Iterable[Entry], sums: Mapping[str, str]) -> str:
+    """Return the sha256 (hex) of a tree: of one line ``mode path content`` an entry, with NUL as separator.
+
+    ``content`` is the sha256 of a file, the target of a link, ``major:minor`` of a device; ``sums`` are those of
+    ``file_sums``.
+    """
+    lines = (
+        f"{entry.mode:o}\0{entry.path}\0{sums.get(entry.path) or entry.target or '{}:{}'.format(*entry.device)}\n"
+        for entry in ordered(entries)
+    )
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def file_sums(entries: Iterable[Entry]) -> dict[str, str]:
+    """Return the sha256 (hex) of each regular file by its path. Raises ImageError for one that cannot be read."""
+    return {entry.path: content_sum(entry.content) for entry in entries if stat.S_ISREG(entry.mode)}
+
+
+def content_sum(content: bytes | Path) -> str:
+    """Return the sha256 (hex) of ``content``. Raises ImageError for a file that cannot be read."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    try:
+        with content.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ImageError(f"{content}: {error.strerror}") from error
+
+
+def executables(entries: Iterable[Entry], sums: Mapping[str, str]) -> dict[str, str]:
+    """Return the sha256 of each file that may be executed, by its absolute path inside the root."""
+    return {f"/{e.path}": sums[e.path] for e in entries if stat.S_ISREG(e.mode) and e.mode & 0o111}
+
+
+def write(entries: Sequence[Entry], root: Path) -> None:
+    """Write a tree (no devices: they need privileges) into the new folder ``root``; the umask plays no part."""
+    root.mkdir()
+    in_order = ordered(entries)
+    for entry in in_order:
+        _write_entry(entry, root / entry.path)
+    for path in (*(root / entry.path for entry in reversed(in_order)), root):
+        os.utime(path, (MTIME_S, MTIME_S), follow_symlinks=False)
+
+
+def _write_entry(entry: Entry, path: Path) -> None:
+    if stat.S_ISDIR(entry.mode):
+        path.mkdir()
+    elif stat.S_ISREG(entry.mode):
+        with path.open("xb") as stream:
+            copy_content(entry.content, stream)
+    elif stat.S_ISLNK(entry.mode):
+        return path.symlink_to(entry.target)
+    else:
+        raise ImageError(f"image entry {entry.path!r}: neither file, folder nor symbolic link")
+    return path.chmod(stat.S_IMODE(entry.mode))
+
+
+def copy_content(content: bytes | Path, output: BinaryIO) -> int:
+    """Copy a file's bytes to ``output`` and return how many they are."""
+    if isinstance(content, bytes):
+        return output.write(content)
+    copied_bytes = 0
+    with content.open("rb") as source:
+        while chunk := source.read(1 << 20):
+            copied_bytes += output.write(chunk)
+    return copied_bytes
+
+
+def scan(root: Path) -> list[Entry]:
+    """Return the tree at ``root`` as ``write`` made it. Raises OSError for what cannot be read."""
+    found = []
+    for parent, folders, files in os.walk(root, onerror=_raise):
+        found += [_scan_entry(Path(parent, name), root) for name in (*folders, *files)]
+    return ordered(found)
+
+
+def _scan_entry(path: Path, root: Path) -> Entry:
+    status = path.lstat()
+    name = path.relative_to(root).as_posix()
+    if stat.S_ISLNK(status.st_mode):
+        return link(name, str(path.readlink()))
+    device = (os.major(status.st_rdev), os.minor(status.st_rdev))
+    return Entry(name, status.st_mode, content=path if stat.S_ISREG(status.st_mode) else b"", device=device)
+
+
+def _raise(error: OSError) -> None:
+    raise error
