@@ -44,23 +44,19 @@ def display_label(label: str, accelerator: str | None) -> str:
 def missing_kvm_notes(
     environments: Sequence[EnvironmentRecord], accelerators: Mapping[str, set[str | None]]
 ) -> tuple[str, ...]:
-    """Return why there is no number of a VM with KVM, where a VM was wanted and none was measured with KVM.
+    """Return why there is no number of a VM with KVM, where guests were measured and none of them ran with KVM.
 
-    ``accelerators`` maps the label of each environment to those of its cells.
+    ``accelerators`` maps the label of each environment to those of its cells. An environment that was skipped or failed
+    as a whole says its own reason elsewhere.
     """
     if any("kvm" in found for found in accelerators.values()):
         return ()
-    wanted = [e for e in environments if _is_guest(e, accelerators.get(e.label, set()))]
-    return tuple(dict.fromkeys(f"VM with KVM: not measured here: {_reason(e)}" for e in wanted))
-
-
-def _is_guest(environment: EnvironmentRecord, accelerators: set[str | None]) -> bool:
-    return environment.kind == "vm" or "tcg" in accelerators
+    guests = [e for e in environments if e.state == "measured" and accelerators.get(e.label, set()) - {None}]
+    return tuple(dict.fromkeys(f"VM with KVM: not measured here: {_reason(guest)}" for guest in guests))
 
 
 def _reason(environment: EnvironmentRecord) -> str:
     if environment.options.get("accelerator") == "tcg":
         return "the scenario asks for emulation (accelerator: tcg)"
-    applied = (environment.applied.get(key) for key in _REASON_KEYS)
-    reasons = [text for text in (*applied, environment.reason) if isinstance(text, str) and text]
-    return reasons[0] if reasons else "no guest has booted with KVM on this host"
+    reasons = [text for text in map(environment.applied.get, _REASON_KEYS) if isinstance(text, str) and text]
+    return reasons[0] if reasons else environment.reason or "no guest has booted with KVM on this host"

@@ -1,0 +1,106 @@
+"""A run's table for the terminal: with rich where there is one, as plain text everywhere else."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from benchbox.analysis.summary import Row, Summary, Table
+from benchbox.report.words import (
+    NONE,
+    absent_text,
+    failure_lines,
+    format_value,
+    interval_text,
+    plain,
+    ratio_text,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+#: The widest line of the plain table, in columns.
+WIDTH: Final = 100
+
+COLUMNS: Final = ("environment", "ok/n", "median", "95% interval", "min", "p90", "× baseline (95%)")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """Return what stands in a row, one text per column."""
+    return (
+        plain(row.display),
+        f"{row.ok}/{row.attempted}",
+        format_value(row.median, row.unit),
+        interval_text(row.interval, row.unit),
+        format_value(row.minimum, row.unit),
+        format_value(row.p90, row.unit),
+        "baseline" if row.is_baseline else ratio_text(row.ratio),
+    )
+
+
+def remarks(summary: Summary) -> list[str]:
+    """Return the lines that belong below the tables: what is missing and why, what failed, what to bear in mind."""
+    rows = [row for table in summary.tables for row in table.rows]
+    return [
+        *(f"{plain(absent.label)} {absent_text(absent)}" for absent in summary.absent),
+        *(line for row in rows for line in failure_lines(row)),
+        *(f"{plain(a.cell)} abandoned after round {a.after_round}: {plain(a.reason)}" for a in summary.abandoned),
+        *(plain(note) for note in summary.notes),
+    ]
+
+
+def plain_text(summary: Summary, width: int = WIDTH) -> str:
+    """Return the tables and remarks of a run without colour, at most ``width`` columns wide, ending in a newline."""
+    blocks = [_plain_table(table, summary.metric, width) for table in summary.tables]
+    lines = [line for remark in remarks(summary) for line in _wrapped(remark, width)]
+    return "\n\n".join([*blocks, *(["\n".join(lines)] if lines else [])]) + "\n"
+
+
+def rich_text(summary: Summary) -> "RenderableType":
+    """Return the same for a terminal. Foreign text is never read as markup."""
+    from rich.console import Group
+    from rich.text import Text
+
+    lines = [Text(f"• {remark}") for remark in remarks(summary)]
+    return Group(*(_rich_table(table, summary.metric) for table in summary.tables), *lines)
+
+
+def _heading(table: Table, metric: str) -> str:
+    return plain(f"{table.title}: {metric}")
+
+
+def _plain_table(table: Table, metric: str, width: int) -> str:
+    rows = [COLUMNS, *(cells(row) for row in table.rows)]
+    widths = [max(len(row[column]) for row in rows) for column in range(1, len(COLUMNS))]
+    room = max(12, width - sum(widths) - 2 * len(widths))
+    first = min(room, max(len(row[0]) for row in rows))
+    lines = [line for row in rows for line in _plain_row(row, first, widths)]
+    return "\n".join([*_wrapped(_heading(table, metric), width), "", *lines])
+
+
+def _plain_row(row: Sequence[str], first: int, widths: Sequence[int]) -> list[str]:
+    """Return a row whose numbers stand right-aligned beside its label, which takes more lines where it is long."""
+    label, *more = textwrap.wrap(row[0], first) or [NONE]
+    numbers = "  ".join(text.rjust(width) for text, width in zip(row[1:], widths, strict=True))
+    return [f"{label.ljust(first)}  {numbers}", *more]
+
+
+def _wrapped(text: str, width: int) -> Iterable[str]:
+    return textwrap.wrap(text, width, subsequent_indent="  ")
+
+
+def _rich_table(table: Table, metric: str) -> "RenderableType":
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    made = RichTable(title=Text(_heading(table, metric)), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    texts = [cells(row) for row in table.rows]
+    last = len(COLUMNS) - 1
+    made.add_column(COLUMNS[0], overflow="fold", min_width=10)
+    for name in COLUMNS[1:last]:
+        made.add_column(Text(name), justify="right", no_wrap=True)
+    widest = max((len(word) for row in texts for word in row[last].split()), default=0)
+    made.add_column(Text(COLUMNS[last]), justify="right", min_width=widest)
+    for row in texts:
+        made.add_row(*(Text(text) for text in row))
+    return made
