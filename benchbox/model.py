@@ -65,13 +65,17 @@ class Counter:
 
 @dataclass(frozen=True)
 class Command:
-    """What to run inside an environment; paths are inside its root."""
+    """What to run inside an environment; paths are inside its root.
+
+    ``stays`` says that it goes on after it is ready (a server): ``Running.ready`` then returns while it runs.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/"
     timeout_s: float = 60.0
     signals_ready: bool = True
+    stays: bool = False
 
 
 @dataclass(frozen=True)

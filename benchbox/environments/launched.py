@@ -1,0 +1,246 @@
+"""What native and container share: one start by ``launch``, watched to its end."""
+
+import contextlib
+import fcntl
+import itertools
+import os
+import selectors
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from benchbox import native
+from benchbox.errors import EnvironmentFailure
+from benchbox.linux import cgroups, processes
+from benchbox.linux.clock import monotonic_ns
+from benchbox.linux.launch import LaunchPlan, Report, arguments, parse_report
+from benchbox.model import OUTPUT_TAIL_BYTES, Command, Counter, Outcome, Resources, Running, Status, Workspace
+from benchbox.units import NS_PER_S, format_cpu_list
+
+#: How long after a command's deadline the launcher itself may take to clean up.
+GRACE_S: Final = 5.0
+_READ_BYTES: Final = 64 * 1024
+
+Planner = Callable[[Command, str], LaunchPlan]
+
+
+@dataclass(frozen=True)
+class Requested:
+    """The limits that were asked for, in the words of ``cgroups.applied``."""
+
+    limits: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, resources: Resources, cpus: tuple[int, ...]) -> "Requested":
+        limits: dict[str, Any] = {"cpus": format_cpu_list(cpus), "memory_bytes": resources.memory_bytes, "pids": resources.pids}
+        return cls(limits | {"cpu_quota": resources.cpu_quota})
+
+    def difference(self, applied: Mapping[str, Any]) -> str | None:
+        """Say which limit in force is not the one asked for; None if all are."""
+        for name, asked in self.limits.items():
+            if name in applied and applied[name] != asked and not _same_memory(name, asked, applied[name]):
+                return f"{name}: asked for {asked}, in force {applied[name]}"
+        return None
+
+
+def _same_memory(name: str, asked: Any, applied: Any) -> bool:
+    """The kernel rounds memory limits down to whole pages."""
+    return name == "memory_bytes" and isinstance(applied, int) and 0 <= asked - applied < os.sysconf("SC_PAGE_SIZE")
+
+
+class LaunchedSession:
+    """Starts commands by ``launch``, each by the plan that ``planner`` makes for it and a fresh instance name."""
+
+    def __init__(
+        self, planner: Planner, requested: Requested, applied: Mapping[str, Any], cpus: tuple[int, ...]
+    ) -> None:
+        self._planner = planner
+        self._requested = requested
+        self._program = native.program("launch")
+        self._names = (f"s{number}" for number in itertools.count(1))
+        latency = processes.run([self._program, "--cpus", format_cpu_list(cpus), "--channel-latency", "200"], timeout_s=10)
+        self._applied = {**applied, "channel_latency_ns": int(latency.stdout)}
+
+    def start(self, command: Command) -> Running:
+        plan = self._planner(command, next(self._names))
+        return LaunchedCommand(plan, self._program, self._requested, command.timeout_s)
+
+    def applied(self) -> Mapping[str, Any]:
+        return self._applied
+
+    def account(self) -> tuple[Counter, ...]:
+        return ()
+
+
+class LaunchedCommand:
+    """One running ``launch``."""
+
+    def __init__(self, plan: LaunchPlan, program: Any, requested: Requested, timeout_s: float) -> None:
+        plan = replace(plan, deadline_ms=max(1, round(timeout_s * 1000)))
+        self._plan, self._requested, self._killed = plan, requested, False
+        self._deadline_ns = monotonic_ns() + round((timeout_s + GRACE_S) * NS_PER_S)
+        self._report, self._output = bytearray(), bytearray()
+        report_read, report_write = os.pipe2(os.O_CLOEXEC)
+        output_read, output_write = os.pipe2(os.O_CLOEXEC)
+        words = arguments(plan, program, report_write)
+        self._asked_ns = monotonic_ns()
+        try:
+            self._process = processes.spawn(
+                words, stdout=output_write, stderr=output_write, pass_fds=(report_write,), env={}
+            )
+        finally:
+            os.close(report_write)
+            os.close(output_write)
+        self._open = {report_read: self._report, output_read: self._output}
+        for descriptor in self._open:
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_NONBLOCK)
+
+    def ready(self) -> bool:
+        self._drain(until_ready=self._plan.announce)
+        return b"ready " in self._report
+
+    def wait(self) -> Outcome:
+        self._drain(until_ready=False)
+        self._process.wait()
+        spawn_ns = None
+        try:
+            report = parse_report(bytes(self._report))
+        except EnvironmentFailure as error:
+            return Outcome("failed", self._without_report(error), output_tail=bytes(self._output))
+        if report.requested_ns:
+            spawn_ns = report.requested_ns - self._asked_ns
+        return outcome(report, self._plan, self._requested, spawn_ns, bytes(self._output))
+
+    def kill(self) -> None:
+        self._killed = True
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+
+    def _without_report(self, error: EnvironmentFailure) -> str:
+        if self._killed:
+            return "ended by benchbox"
+        return f"{error.message} ({processes.describe_status(self._process.returncode)})"
+
+    def _drain(self, *, until_ready: bool) -> None:
+        """Read report and output until both are closed (or the ready line is there, or the time is over)."""
+        with selectors.DefaultSelector() as selector:
+            for descriptor in self._open:
+                selector.register(descriptor, selectors.EVENT_READ)
+            while self._open and not (until_ready and b"ready " in self._report):
+                left_s = (self._deadline_ns - monotonic_ns()) / NS_PER_S
+                events = selector.select(max(0.0, left_s))
+                if not events and left_s <= 0:
+                    self._give_up(selector)
+                    return
+                for key, _ in events:
+                    if key.fd in self._open:
+                        self._read(selector, key.fd)
+
+    def _read(self, selector: selectors.BaseSelector, descriptor: int) -> None:
+        chunk = os.read(descriptor, _READ_BYTES)
+        buffer = self._open[descriptor]
+        buffer += chunk
+        if buffer is self._output:
+            del buffer[:-OUTPUT_TAIL_BYTES]
+        if not chunk:
+            # A command may hand its output to a process that outlives it: after the report nobody waits for that.
+            self._close(selector, descriptor)
+            if buffer is self._report:
+                self._finish_output(selector)
+
+    def _finish_output(self, selector: selectors.BaseSelector) -> None:
+        for descriptor in list(self._open):
+            with contextlib.suppress(BlockingIOError):
+                while chunk := os.read(descriptor, _READ_BYTES):
+                    self._output += chunk
+                    del self._output[:-OUTPUT_TAIL_BYTES]
+            self._close(selector, descriptor)
+
+    def _close(self, selector: selectors.BaseSelector, descriptor: int) -> None:
+        selector.unregister(descriptor)
+        os.close(descriptor)
+        del self._open[descriptor]
+
+    def _give_up(self, selector: selectors.BaseSelector) -> None:
+        """The launcher itself hangs: end it (the command dies with it) and remove what it would have removed."""
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_S)
+        cgroups.kill(self._plan.cgroups)
+        with contextlib.suppress(EnvironmentFailure):
+            cgroups.remove(self._plan.cgroups)
+        for descriptor in list(self._open):
+            self._close(selector, descriptor)
+
+
+def outcome(
+    report: Report, plan: LaunchPlan, requested: Requested, spawn_ns: int | None, output_tail: bytes
+) -> Outcome:
+    """Return what the launcher's report says about the sample. Pure."""
+    account = cgroups.counters(plan.cgroups, report.files)
+    applied = {**cgroups.applied(plan.cgroups, report.files), **_applied(report)}
+    status, reason = _judge(report, plan, account, requested.difference(applied))
+    return Outcome(
+        status,
+        reason,
+        exit_code=int(report.detail) if report.end == "exit" else None,
+        signal=int(report.detail) if report.end == "signal" else None,
+        requested_ns=report.requested_ns,
+        stages=report.stages,
+        spawn_ns=spawn_ns,
+        counters=account,
+        applied=applied,
+        output_tail=output_tail,
+    )
+
+
+def _applied(report: Report) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if report.applied.get("cpus"):
+        found["affinity"] = report.applied["cpus"]
+        found.update(
+            capabilities=report.applied["capabilities"],
+            no_new_privs=report.applied["no_new_privs"] == "1",
+            seccomp="filter" if report.applied["seccomp"] == "2" else "off",
+        )
+    return found
+
+
+def _judge(
+    report: Report, plan: LaunchPlan, account: tuple[Counter, ...], difference: str | None
+) -> tuple[Status, str | None]:
+    kills = cgroups.oom_kills(account)
+    if kills:
+        return "failed", f"out of memory: the kernel killed {kills} process(es) of the cgroup at its memory limit"
+    if report.end == "timeout":
+        return "failed", f"not done after {plan.deadline_ms / 1000:g} s, killed"
+    if report.end == "killed":
+        return "failed", "ended by benchbox"
+    if report.end == "error":
+        return "failed", report.detail if report.detail.startswith("cannot execute") else f"launch: {report.detail}"
+    if report.end == "signal":
+        return "failed", processes.describe_status(-int(report.detail))
+    if report.detail != "0":
+        return "failed", f"exit status {report.detail}"
+    if plan.signals_ready and "ready" not in report.stages:
+        return "invalid", "the workload ended well but never said that it was ready"
+    if difference:
+        return "invalid", f"a limit is not the one asked for: {difference}"
+    return "ok", None
+
+
+def instance_limits(resources: Resources) -> cgroups.Limits:
+    """Return the cgroup limits of a process environment."""
+    return cgroups.Limits(resources.memory_bytes, resources.pids, resources.cpu_quota)
+
+
+def choose_cpus(resources: Resources, workspace: Workspace) -> tuple[int, ...]:
+    """Return the named CPUs of the environment. Raises EnvironmentFailure if this host has fewer than asked for."""
+    if resources.cpus > len(workspace.cpus):
+        raise EnvironmentFailure(
+            f"resources.cpus asks for {resources.cpus} CPUs, this host has {len(workspace.cpus)}",
+            hint="lower resources.cpus",
+        )
+    return workspace.cpus[: resources.cpus]

@@ -1,0 +1,84 @@
+"""``native``: no isolation. The image's root, read-only, entered by chroot, in a cgroup of its own.
+
+The root is bound once per session; per sample there is nothing but cgroups, clone, chroot and exec, by the same
+launcher as the container's.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from benchbox.environments.launched import LaunchedSession, Requested, choose_cpus, instance_limits
+from benchbox.linux import cgroups, mounts
+from benchbox.linux.launch import LaunchPlan, Root
+from benchbox.model import Availability, Command, EnvironmentSpec, Image, Resources, Session, Workspace
+
+KIND: Final = "native"
+
+
+class Options(BaseModel):
+    """``native`` has no options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Native:
+    """See the module."""
+
+    def check(self, spec: EnvironmentSpec) -> Availability:
+        if os.geteuid() != 0:
+            return Availability.no("entering the image's root needs root", "run benchbox as root")
+        return cgroups.availability(cgroups.detect(), cgroups.Limits(memory_bytes=1, pids=1))
+
+    @contextmanager
+    def open(
+        self, spec: EnvironmentSpec, image: Image, resources: Resources, workspace: Workspace
+    ) -> Iterator[Session]:
+        layout = cgroups.detect()
+        cpus = choose_cpus(resources, workspace)
+        mems = cgroups.prepare(layout, workspace.cgroup_name)
+        with _bound_root(image.root, workspace.scratch / f"root-{spec.label}") as root:
+
+            def plan(command: Command, name: str) -> LaunchPlan:
+                leaf = f"{spec.label}-{name}"
+                groups = cgroups.plan(layout, workspace.cgroup_name, leaf, instance_limits(resources), cpus, mems)
+                return native_plan(command, root, groups, cpus)
+
+            applied = {"root": "read-only bind, chroot", "cgroups": layout.mode}
+            yield LaunchedSession(plan, Requested.of(resources, cpus), applied, cpus)
+
+
+def native_plan(command: Command, root: Path, groups: cgroups.CgroupPlan, cpus: tuple[int, ...]) -> LaunchPlan:
+    """Return the start of ``command`` in ``root`` with nothing between it and the host but cgroups. Pure."""
+    return LaunchPlan(
+        command.argv,
+        Root("chroot", root),
+        cgroups=groups,
+        cpus=cpus,
+        env=command.env,
+        cwd=command.cwd,
+        signals_ready=command.signals_ready,
+        announce=command.stays,
+    )
+
+
+@contextmanager
+def _bound_root(image_root: Path, target: Path) -> Iterator[Path]:
+    mounts.enter_private()
+    target.mkdir()
+    try:
+        mounts.bind(image_root, target, read_only=True)
+        for name in ("proc", "sys", "dev"):
+            mounts.bind(Path("/", name), target / name)
+        mounts.tmpfs(target / "tmp")
+        yield target
+    finally:
+        mounts.detach(target)
+        target.rmdir()
+
+
+ENVIRONMENT: Final = Native()

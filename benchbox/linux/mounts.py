@@ -1,0 +1,56 @@
+"""Mounts of the measuring process, in a mount namespace of its own: they vanish with it, whatever ends it."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchbox.errors import EnvironmentFailure
+from benchbox.linux import syscalls
+
+_private = False
+
+
+def enter_private() -> None:
+    """Move the calling thread (the main one) into a mount namespace that tells the host nothing; once is enough.
+
+    Raises EnvironmentFailure without the privilege (CAP_SYS_ADMIN).
+    """
+    global _private
+    if _private:
+        return
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    except OSError as error:
+        raise EnvironmentFailure(f"cannot make a mount namespace: {error.strerror}", hint="run as root") from error
+    _private = True
+
+
+def bind(source: Path, target: Path, *, read_only: bool = False) -> None:
+    """Bind ``source`` with all below it onto ``target``. Raises EnvironmentFailure."""
+    with _named(target):
+        syscalls.mount(str(source), str(target), None, syscalls.MS_BIND | syscalls.MS_REC)
+        if read_only:
+            # A bind takes over the flags of its source: read-only needs a second step, mount(2) "Creating a bind mount".
+            syscalls.mount("none", str(target), None, syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
+
+
+def tmpfs(target: Path, mode: str = "1777") -> None:
+    """Mount an empty tmpfs on ``target``. Raises EnvironmentFailure."""
+    with _named(target):
+        syscalls.mount("tmpfs", str(target), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, f"mode={mode}")
+
+
+def detach(target: Path) -> None:
+    """Unmount ``target`` with all below it; nothing happens if it is no mount point."""
+    with contextlib.suppress(OSError):
+        syscalls.umount2(os.fspath(target), syscalls.MNT_DETACH)
+
+
+@contextlib.contextmanager
+def _named(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFailure(f"cannot mount {target}: {error.strerror}") from error

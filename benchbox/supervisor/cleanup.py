@@ -1,0 +1,123 @@
+"""Ends and removes what a run has left: by its ledger, and by descent."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from benchbox.errors import EnvironmentFailure
+from benchbox.linux import cgroups, ledger, processes
+from benchbox.linux.ledger import Entry
+from benchbox.linux.state import state_folder
+
+_DESCENDANTS_TIMEOUT_S: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What became of one run's leftovers: what was removed, and what could not be with the reason."""
+
+    run_id: str
+    removed: tuple[str, ...]
+    remaining: tuple[str, ...] = ()
+
+
+def end_descendants() -> None:
+    """Kill and reap every child of this process, orphans that it has inherited included, until there are none."""
+    deadline = time.monotonic() + _DESCENDANTS_TIMEOUT_S
+    while (found := processes.descendants(os.getpid())) and time.monotonic() < deadline:
+        for pid in found:
+            processes.end(pid, timeout_s=0)
+        processes.reap_orphans()
+        time.sleep(0.002)
+
+
+def clean_entries(run_id: str, entries: Iterable[Entry]) -> Cleaned:
+    """End and remove ``entries``: first whatever runs, then what it stood on."""
+    order = {"process": 0, "cgroup": 1, "libvirt": 2, "folder": 3}
+    removed: list[str] = []
+    remaining: list[str] = []
+    for entry in sorted(entries, key=lambda entry: order.get(entry.kind, 9)):
+        try:
+            if _clean(entry):
+                removed.append(f"{entry.kind} {entry.ident}")
+        except (OSError, EnvironmentFailure, ValueError) as error:
+            remaining.append(f"{entry.kind} {entry.ident}: {error}")
+    return Cleaned(run_id, tuple(removed), tuple(remaining))
+
+
+def _clean(entry: Entry) -> bool:
+    """Remove one resource and say whether there was anything to remove."""
+    if entry.kind == "process":
+        return _end_process(entry.ident)
+    path = Path(entry.ident)
+    if entry.kind == "libvirt":
+        _end_naming(entry.ident)
+    if not path.exists():
+        return False
+    if entry.kind == "cgroup":
+        cgroups.kill_tree(path)
+        cgroups.remove_tree(path, timeout_s=3.0)
+    elif entry.kind in ("libvirt", "folder"):
+        _remove_folder(path)
+    else:
+        raise ValueError("no such kind of resource")
+    return True
+
+
+def _end_process(ident: str) -> bool:
+    pid, start = map(int, ident.split())
+    if processes.start_time(pid) != start or processes.is_zombie(pid):
+        return False
+    if not processes.end(pid, expected_start=start):
+        raise EnvironmentFailure(f"process {pid} does not end")
+    return True
+
+
+def _end_naming(path: str) -> None:
+    """End the QEMU processes of a private libvirt root: each names it in its arguments."""
+    for pid in processes.with_argument(path):
+        processes.end(pid)
+
+
+def _remove_folder(path: Path) -> None:
+    if path.is_symlink() or "benchbox" not in str(path):
+        raise ValueError("not a folder of benchbox")
+    shutil.rmtree(path)
+
+
+def clean_dead_runs() -> list[Cleaned]:
+    """Remove what runs that have died left on this host; a run that lives holds its ledger and is not touched."""
+    return [cleaned for path in sorted(state_folder().glob(f"*/{ledger.FILE_NAME}")) if (cleaned := _clean_run(path))]
+
+
+def living_runs() -> list[str]:
+    """Return the ids of the runs that hold their ledger."""
+    found = []
+    for path in sorted(state_folder().glob(f"*/{ledger.FILE_NAME}")):
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                header, _ = ledger.read(path)
+                found.append(header.run_id if header else path.parent.name)
+    return found
+
+
+def _clean_run(path: Path) -> Cleaned | None:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        header, entries = ledger.read(path)
+        cleaned = clean_entries(header.run_id if header else path.parent.name, entries)
+        if not cleaned.remaining:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path.parent)
+        return cleaned
