@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from benchbox.errors import ImageError
 from benchbox.images import cpio, store, tree
 from benchbox.images.kernels import GuestKernel
 from benchbox.images.modules import GUEST_MODULES, needed
@@ -34,9 +33,11 @@ def derive_initramfs(image: Image, kernel: GuestKernel, agent: Path, modules: Se
     def make(entry: Path) -> None:
         with (entry / _FILE).open("xb") as output:
             cpio.write(layout(tree.scan(image.root), agent, loaded), output)
-        (entry / "sha256").write_text(tree.content_sum(entry / _FILE))
+        store.seal(entry, _FILE)
 
-    return store.find_or_make("initramfs", key, make, valid=_is_whole) / _FILE
+    return (
+        store.find_or_make("initramfs", key, make, valid=lambda entry: store.unseal(entry, _FILE) is not None) / _FILE
+    )
 
 
 def layout(image: Iterable[Entry], agent: Path, modules: Sequence[tuple[str, bytes]]) -> list[Entry]:
@@ -55,10 +56,3 @@ def _key(image: Image, kernel: GuestKernel, agent: Path, modules: Iterable[tuple
     sums = [(name, tree.content_sum(data)) for name, data in modules]
     inputs = (_FORMAT_VERSION, image.digest, kernel.sha256, tree.content_sum(agent), sums)
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
-
-
-def _is_whole(entry: Path) -> bool:
-    try:
-        return (entry / "sha256").read_text() == tree.content_sum(entry / _FILE)
-    except (OSError, ImageError):
-        return False

@@ -1,6 +1,5 @@
 """The kernel of a guest: the host's own where it can be read, else the distribution's, or one that the user names."""
 
-import json
 import mmap
 import os
 import re
@@ -18,7 +17,10 @@ from benchbox.images.store import Progress
 
 KernelSource = Literal["host", "distribution", "path"]
 
+#: Where the host's own kernel is looked for.
+HOST_ROOT: Final = Path("/")
 _KERNEL_BYTES_MAX: Final = 1 << 30
+_VMLINUX: Final = "vmlinux"
 _RELEASE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 
 
@@ -84,8 +86,8 @@ def _default(progress: Progress | None) -> GuestKernel:
 
 def _host() -> _Candidate:
     release = os.uname().release
-    modules_dir = Path("/lib/modules", release)
-    places = (Path(f"/boot/vmlinuz-{release}"), modules_dir / "vmlinuz")
+    modules_dir = HOST_ROOT / "lib/modules" / release
+    places = (HOST_ROOT / f"boot/vmlinuz-{release}", modules_dir / "vmlinuz")
     image = next((path for path in places if path.is_file() and os.access(path, os.R_OK)), None)
     if image is None or not modules_dir.is_dir():
         missing = f"{modules_dir} is not there" if image else f"{' and '.join(map(str, places))} cannot be read"
@@ -104,8 +106,9 @@ def _chosen(image: Path, modules_dir: Path | None) -> _Candidate:
         raise ImageError(f"{modules_dir}: no such folder of kernel modules")
     with _kernel_file(image) as data:
         release = _release(kernel_image.version_text(data), image)
-    beside = (image.parent / "modules", image.parent.parent / "lib/modules" / release, Path("/lib/modules", release))
-    found = modules_dir or next((folder for folder in beside if folder.is_dir()), None)
+    trees = (image.parent.parent, HOST_ROOT)
+    near = (image.parent / "modules", *(root / "lib/modules" / release for root in trees))
+    found = modules_dir or next((folder for folder in near if folder.is_dir()), None)
     return _Candidate("path", image.absolute(), found)
 
 
@@ -164,15 +167,13 @@ def _vmlinux(image: Path, sha256: str, progress: Progress | None) -> Path | None
     def make(entry: Path) -> None:
         if progress is not None:
             progress(f"unpacking {image}")
-        vmlinux = entry / "vmlinux"
-        reason = _unpack(image, vmlinux)
+        reason = _unpack(image, entry / _VMLINUX)
         if reason is not None:
-            vmlinux.unlink()
-        facts = {"sha256": None if reason else tree.content_sum(vmlinux), "reason": reason}
-        (entry / "facts.json").write_text(json.dumps(facts))
+            (entry / _VMLINUX).unlink()
+        store.seal(entry, _VMLINUX, {"reason": reason})
 
-    vmlinux = store.find_or_make("vmlinux", sha256, make, valid=_is_whole) / "vmlinux"
-    return vmlinux if vmlinux.exists() else None
+    entry = store.find_or_make("vmlinux", sha256, make, valid=lambda entry: store.unseal(entry, _VMLINUX) is not None)
+    return entry / _VMLINUX if (entry / _VMLINUX).exists() else None
 
 
 def _unpack(image: Path, vmlinux: Path) -> str | None:
@@ -186,11 +187,3 @@ def _unpack(image: Path, vmlinux: Path) -> str | None:
         output.flush()
         with mmap.mmap(output.fileno(), 0, access=mmap.ACCESS_READ) as contents:
             return None if elf.has_pvh_note(contents) else "it has no PVH note"
-
-
-def _is_whole(entry: Path) -> bool:
-    try:
-        sha256 = json.loads((entry / "facts.json").read_text())["sha256"]
-        return sha256 is None or bool(sha256 == tree.content_sum(entry / "vmlinux"))
-    except (OSError, ValueError, KeyError, TypeError, ImageError):
-        return False

@@ -32,8 +32,8 @@ def needed(wanted: Iterable[str], folder: Path) -> list[tuple[str, bytes]]:
     def dependencies(name: str) -> tuple[str, ...]:
         if name in builtin:
             return ()
-        contents[name] = _read(name, paths, folder)
-        return parse_dependencies(contents[name])
+        contents[name], depends = _read(name, paths, folder)
+        return depends
 
     return [(name, contents[name]) for name in load_order(wanted, dependencies) if name in contents]
 
@@ -91,11 +91,13 @@ def _files(folder: Path) -> dict[str, Path]:
     return {_canonical(match[1]): path for match, path in matches if match}
 
 
-def _read(name: str, paths: Mapping[str, Path], folder: Path) -> bytes:
+def _read(name: str, paths: Mapping[str, Path], folder: Path) -> tuple[bytes, tuple[str, ...]]:
+    """Return the uncompressed contents of the module ``name`` and what it depends on."""
     if name not in paths:
         hint = "choose another guest kernel, or give the modules folder that belongs to it"
         raise ImageError(f"{folder}: the guest's kernel module {name} is missing", hint=hint)
     try:
-        return b"".join(compression.unpacked(paths[name].read_bytes(), limit_bytes=_MODULE_BYTES_MAX))
+        content = b"".join(compression.unpacked(paths[name].read_bytes(), limit_bytes=_MODULE_BYTES_MAX))
+        return content, parse_dependencies(content)
     except (OSError, ImageError) as error:
         raise ImageError(f"{paths[name]}: {error}") from error

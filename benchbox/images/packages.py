@@ -1,6 +1,5 @@
 """The distribution's own guest kernel: downloaded by apt, which checks its signature, and unpacked, not installed."""
 
-import json
 import platform
 import re
 import shutil
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from benchbox.errors import EnvironmentFailure, ImageError
-from benchbox.images import store, tree
+from benchbox.images import store
 from benchbox.images.store import Progress
 from benchbox.linux.processes import run
 
@@ -18,6 +17,7 @@ from benchbox.linux.processes import run
 PACKAGES: Final = {"x86_64": "linux-image-cloud-amd64", "aarch64": "linux-image-cloud-arm64"}
 
 _OTHER_KERNEL: Final = "or give the vm environment the path of a kernel with `kernel:`"
+_IMAGE: Final = "vmlinuz"
 _PART: Final = re.compile(r"linux-(?:image|modules|binary)-[a-z0-9.+-]+")
 _QUERY_TIMEOUT_S: Final = 60.0
 _DOWNLOAD_TIMEOUT_S: Final = 900.0
@@ -42,17 +42,14 @@ def kernel_package(progress: Progress | None = None) -> KernelPackage:
     if meta is None:
         raise ImageError(f"no guest kernel package is known for {platform.machine()}", hint=_OTHER_KERNEL[3:])
     folder = store.find_or_make("kernels", meta, lambda entry: _make(entry, meta, progress), valid=_is_whole)
-    facts = json.loads((folder / "package.json").read_text())
+    facts = store.unseal(folder, _IMAGE) or {}
     modules = folder / "modules"
-    return KernelPackage(facts["name"], facts["version"], folder / "vmlinuz", modules if modules.is_dir() else None)
+    modules_dir = modules if modules.is_dir() else None
+    return KernelPackage(str(facts["name"]), str(facts["version"]), folder / _IMAGE, modules_dir)
 
 
 def _is_whole(entry: Path) -> bool:
-    try:
-        facts = json.loads((entry / "package.json").read_text())
-        return bool(facts["sha256"] == tree.content_sum(entry / "vmlinuz"))
-    except (OSError, ValueError, ImageError):
-        return False
+    return (store.unseal(entry, _IMAGE) or {}).keys() >= {"name", "version"}
 
 
 def _make(entry: Path, meta: str, progress: Progress | None) -> None:
@@ -65,8 +62,7 @@ def _make(entry: Path, meta: str, progress: Progress | None) -> None:
         hint = f"check that apt can download ({error.hint or '`apt-get update`'}), {_OTHER_KERNEL}"
         raise ImageError(f"no guest kernel from the distribution: {error.message}", hint=hint) from error
     _keep(unpacked, entry)
-    facts = {"name": parts[0][0], "version": parts[0][1], "sha256": tree.content_sum(entry / "vmlinuz")}
-    (entry / "package.json").write_text(json.dumps(facts))
+    store.seal(entry, _IMAGE, dict(zip(("name", "version"), parts[0], strict=True)))
 
 
 def _resolve(meta: str) -> list[tuple[str, str]]:
@@ -118,7 +114,7 @@ def _keep(unpacked: Path, entry: Path) -> None:
     images = [path for path in unpacked.glob("boot/vmlinu[xz]-*") if path.is_file() and not path.is_symlink()]
     if not images:
         raise ImageError("the distribution's kernel package has no kernel in /boot", hint=_OTHER_KERNEL[3:])
-    images[0].rename(entry / "vmlinuz")
+    images[0].rename(entry / _IMAGE)
     for modules in (*unpacked.glob("lib/modules/*"), *unpacked.glob("usr/lib/modules/*")):
         if (modules / "kernel").is_dir() and not (entry / "modules").exists():
             modules.rename(entry / "modules")

@@ -7,19 +7,23 @@ either whole or not there, whatever interrupts its making and however many proce
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from benchbox.errors import ImageError
+from benchbox.images.tree import content_sum
 
 #: Tells the user in one line what takes long (a download) or what was left out.
 Progress = Callable[[str], None]
 
+_SEAL: Final = "seal.json"
 _TEMPORARY: Final = ".making-"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 
@@ -64,6 +68,24 @@ def entry_path(kind: str, key: str) -> Path:
         if not _NAME.fullmatch(name):
             raise ImageError(f"{name!r} cannot name an entry of the store")
     return cache_folder() / kind / key
+
+
+def seal(entry: Path, name: str, facts: Mapping[str, str | None] = MappingProxyType({})) -> None:
+    """Write down ``facts`` of an entry that is being made and the sum of its file ``name`` (it may be missing)."""
+    (entry / _SEAL).write_text(json.dumps({"facts": dict(facts), "sha256": _sum(entry / name)}))
+
+
+def unseal(entry: Path, name: str) -> dict[str, str | None] | None:
+    """Return the facts that ``seal`` wrote down; None if the file ``name`` is not as it was then."""
+    try:
+        sealed = json.loads((entry / _SEAL).read_text())
+        return dict(sealed["facts"]) if sealed["sha256"] == _sum(entry / name) else None
+    except (OSError, ValueError, KeyError, TypeError, ImageError):
+        return None
+
+
+def _sum(path: Path) -> str | None:
+    return content_sum(path) if path.exists() else None
 
 
 def disk_bytes() -> dict[str, int]:

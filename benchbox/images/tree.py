@@ -106,6 +106,7 @@ def write(entries: Sequence[Entry], root: Path) -> None:
     in_order = ordered(entries)
     for entry in in_order:
         _write_entry(entry, root / entry.path)
+    root.chmod(0o755)
     for path in (*(root / entry.path for entry in reversed(in_order)), root):
         os.utime(path, (MTIME_S, MTIME_S), follow_symlinks=False)
 
