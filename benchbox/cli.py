@@ -1,0 +1,407 @@
+"""The command line: parses, prints, exits. Nothing else in benchbox does.
+
+Everything heavy is imported by the command that needs it, so that ``benchbox --version`` is instant.
+"""
+
+import contextlib
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from benchbox import __version__
+from benchbox.errors import BenchboxError, UsageError
+
+if TYPE_CHECKING:
+    from benchbox.record import Manifest
+    from benchbox.scenario import Scenario
+
+EXIT_DONE: Final = 0
+EXIT_FAILED: Final = 2
+EXIT_NOTHING: Final = 3
+EXIT_INTERRUPTED: Final = 130
+_EXIT_BY_STATE: Final = {
+    "done": EXIT_DONE, "failed": EXIT_FAILED, "nothing": EXIT_NOTHING, "interrupted": EXIT_INTERRUPTED,
+}  # fmt: skip
+
+_EPILOG: Final = """\b
+Examples:
+  benchbox run scenarios/startup.yaml             measure, print a table, write a page
+  benchbox run scenarios/startup.yaml --rounds 5 --only env:native,env:container
+  benchbox plan scenarios/startup.yaml            what would be done, how long, with which rights
+  benchbox show latest                            the table of the newest run once more
+  benchbox export latest --format csv -o run.csv  every sample, for other tools
+
+\b
+Exit codes: 0 done, 1 regression found, 2 usage or infrastructure error (a failed cell
+included), 3 nothing could be judged, 130 interrupted (what was measured is kept).
+"""
+
+
+def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every command which runs a scenario has."""
+    for option in reversed(
+        (
+            click.option("--rounds", type=click.IntRange(1, 10_000), help="Rounds, instead of the scenario's."),
+            click.option("--seed", type=click.IntRange(0), help="Seed of the order and of the intervals."),
+            click.option("--only", metavar="env:LABEL,workload:NAME", help="Only these environments and workloads."),
+            click.option("--require", metavar="KIND[:ACCELERATOR],...", help="Fail, instead of skip, without these."),
+            _results_option,
+            click.option("--quiet", is_flag=True, help="No progress, only the result."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+_results_option = click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of all runs."
+)
+_scenario_argument = click.argument("scenario_file", metavar="SCENARIO", type=click.Path(path_type=Path))
+_run_argument = click.argument("run_name", metavar="RUN", default="latest")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EPILOG)
+@click.version_option(__version__, prog_name="benchbox")
+def commands() -> None:
+    """Native, container or virtual machine: what does the choice cost on this host?
+
+    benchbox runs the same workload from the same files natively, in its own containers and in KVM guests, round by
+    round, and says what differs, by how much, and how sure that is.
+
+    A RUN is named by its id, the beginning of it, its folder, or `latest`.
+    """
+
+
+@commands.command()
+@_scenario_argument
+@_shared
+@click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Folder of pages.")
+@click.option("--resume", metavar="RUN", help="Go on with an interrupted RUN of this scenario; repeats its broken round.")
+def run(
+    scenario_file: Path,
+    rounds: int | None,
+    seed: int | None,
+    only: str | None,
+    require: str | None,
+    results: Path,
+    quiet: bool,
+    reports: Path,
+    resume: str | None,
+) -> int:
+    """Measure SCENARIO, print the table, write record and page.
+
+    Every sample is on disk the moment it exists. Ctrl-C ends the run cleanly and keeps what was measured; a second
+    Ctrl-C ends it at once. Neither leaves a mount, cgroup, process or guest behind.
+    """
+    from benchbox import record
+    from benchbox.progress import Progress
+    from benchbox.supervisor import supervise
+
+    scenario = _load(scenario_file, rounds, seed, only)
+    record.check_writable(results)
+    job = _resumed_job(scenario, results, resume) if resume else _new_job(scenario, scenario_file, results)
+    job["require"] = [word for word in (require or "").split(",") if word]
+    _check_required(job["require"], scenario)
+    with Progress(sys.stderr, job, quiet=quiet) as progress:
+        ending = supervise(job["run_id"], job, progress.on_event)
+    folder = results / job["run_id"]
+    if (folder / "manifest.json").exists():
+        _print_result(folder, reports)
+    if ending.reason:
+        _print_ending(ending.state, ending.reason, ending.hint)
+    for leftover in ending.leftovers:
+        click.echo(f"could not be removed: {leftover}", err=True)
+    return EXIT_FAILED if ending.leftovers else _EXIT_BY_STATE[ending.state]
+
+
+def _load(scenario_file: Path, rounds: int | None, seed: int | None, only: str | None) -> "Scenario":
+    from benchbox.scenario import load, select, with_overrides
+
+    return select(with_overrides(load(scenario_file), rounds=rounds, seed=seed), only)
+
+
+def _new_job(scenario: "Scenario", scenario_file: Path, results: Path) -> dict[str, Any]:
+    import secrets
+    from datetime import UTC, datetime
+
+    from benchbox import plan, record
+    from benchbox.scenario import cells, resolved
+
+    names = [cell.id for cell in cells(scenario)]
+    return {
+        "run_id": record.new_run_id(scenario.name, datetime.now(UTC), secrets.token_hex(2)),
+        "scenario": resolved(scenario),
+        "scenario_file": str(scenario_file),
+        "results": str(results),
+        "order": plan.order(names, scenario.rounds, scenario.seed),
+        "first_round": 1,
+        "resumed": False,
+    }
+
+
+def _resumed_job(scenario: "Scenario", results: Path, name: str) -> dict[str, Any]:
+    """Return the job that goes on with the run ``name``. Raises UsageError where that would mix unlike things."""
+    from benchbox import record
+    from benchbox.scenario import resolved
+
+    folder = record.find_run(results, name)
+    manifest = record.read_manifest(folder)
+    if manifest.scenario != resolved(scenario):
+        raise UsageError(f"{manifest.run_id} was made with another scenario", hint="give the same file and options")
+    _refuse_changed_host(manifest)
+    first_round = record.drop_broken_round(folder, manifest) + 1
+    if first_round > manifest.rounds:
+        raise UsageError(f"{manifest.run_id} is complete", hint=f"benchbox show {manifest.run_id}")
+    return {
+        "run_id": manifest.run_id,
+        "scenario": manifest.scenario,
+        "scenario_file": manifest.scenario_file,
+        "results": str(folder.parent),
+        "order": manifest.order,
+        "first_round": first_round,
+        "resumed": True,
+    }
+
+
+def _refuse_changed_host(manifest: "Manifest") -> None:
+    from benchbox import host
+
+    if host.boot_id() != manifest.boot_id:
+        raise UsageError(f"{manifest.run_id} was measured in another boot of this host", hint="start a new run")
+    found = host.fingerprint()
+    if host.digest(found) != manifest.host_digest:
+        changed = host.differences(manifest.host, found)
+        raise UsageError(f"this host has changed since {manifest.run_id}: {', '.join(changed)}", hint="start a new run")
+
+
+def _check_required(required: list[str], scenario: "Scenario") -> None:
+    known = {name for item in scenario.environments for name in (item.kind, item.label)}
+    for word in required:
+        if word.partition(":")[0] not in known:
+            raise UsageError(
+                f"--require {word}: the scenario has no such environment", hint=f"it has {', '.join(sorted(known))}"
+            )
+
+
+def _print_result(folder: Path, reports: Path) -> None:
+    from benchbox.report.page import write_page
+
+    _print_table(folder)
+    page: Path | None = None
+    try:
+        page = write_page(folder, reports / f"{folder.name}.html")
+    finally:
+        click.echo(f"\nrecord  {folder}")
+        if page:
+            click.echo(f"page    {page}")
+
+
+def _print_table(folder: Path) -> None:
+    from benchbox import record
+    from benchbox.analysis.summary import summarise
+    from benchbox.report import table
+
+    samples, notes = record.read_samples(folder)
+    summary = summarise(record.read_manifest(folder), samples, reading_notes=notes)
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().print(table.rich_text(summary))
+    else:
+        click.echo(table.plain_text(summary))
+
+
+def _print_ending(state: str, reason: str, hint: str | None) -> None:
+    click.echo(f"\n{state}: {reason}", err=True)
+    if hint:
+        click.echo(f"next: {hint}", err=True)
+
+
+@commands.command()
+@_scenario_argument
+@_shared
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def plan(
+    scenario_file: Path,
+    rounds: int | None,
+    seed: int | None,
+    only: str | None,
+    require: str | None,
+    results: Path,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Say what `run` would do, and do nothing: cells, order, time, rights, disk."""
+    from benchbox import forecast
+
+    scenario = _load(scenario_file, rounds, seed, only)
+    _check_required([word for word in (require or "").split(",") if word], scenario)
+    found = forecast.forecast(scenario, results)
+    click.echo(json.dumps(forecast.as_dict(found), indent=2) if as_json else forecast.as_text(found, brief=quiet))
+    return EXIT_DONE
+
+
+@commands.command()
+@click.argument("scenario_files", metavar="SCENARIO...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def validate(scenario_files: tuple[Path, ...]) -> int:
+    """Check scenario files; every error names file, line, key and remedy."""
+    from benchbox.scenario import load
+
+    broken = False
+    for path in scenario_files:
+        try:
+            scenario = load(path)
+        except BenchboxError as error:
+            broken = True
+            _print_error(error)
+        else:
+            count = len(scenario.environments) * len(scenario.workloads)
+            click.echo(f"{path}: well, {count} cells, {scenario.rounds} rounds")
+    return EXIT_FAILED if broken else EXIT_DONE
+
+
+@commands.command()
+def schema() -> int:
+    """Print the JSON schema of scenario files, for editors."""
+    from benchbox.scenario import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+    return EXIT_DONE
+
+
+@commands.command("list")
+@_results_option
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def list_runs(results: Path, as_json: bool) -> int:
+    """List the runs in the results folder, the newest last."""
+    from benchbox import record
+
+    manifests = record.list_runs(results)
+    if as_json:
+        keys = {"run_id", "created_at", "exit_state", "rounds"}
+        click.echo(json.dumps([manifest.model_dump(include=keys) for manifest in manifests], indent=2))
+        return EXIT_DONE
+    if not manifests:
+        click.echo(f"no runs in {results}; `benchbox run scenarios/startup.yaml` makes one", err=True)
+    for manifest in manifests:
+        environments = ", ".join(f"{item.label} {item.state}" for item in manifest.environments)
+        click.echo(f"{manifest.run_id}  {manifest.exit_state:<11}  {manifest.rounds:>4} rounds  {environments}")
+    return EXIT_DONE
+
+
+@commands.command()
+@_run_argument
+@_results_option
+@click.option("--json", "as_json", is_flag=True, help="Print the whole summary as JSON.")
+def show(run_name: str, results: Path, as_json: bool) -> int:
+    """Print the table of RUN."""
+    from benchbox import record
+
+    folder = record.find_run(results, run_name)
+    if not as_json:
+        _print_table(folder)
+        return EXIT_DONE
+    from dataclasses import asdict
+
+    from benchbox.analysis.summary import summarise
+
+    samples, notes = record.read_samples(folder)
+    summary = summarise(record.read_manifest(folder), samples, reading_notes=notes)
+    click.echo(json.dumps(asdict(summary), indent=2))
+    return EXIT_DONE
+
+
+@commands.command()
+@_run_argument
+@_results_option
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The page; default reports/RUN.html.")
+def report(run_name: str, results: Path, out: Path | None) -> int:
+    """Write the page of RUN: one HTML file that needs nothing else."""
+    from benchbox import record
+    from benchbox.report.page import write_page
+
+    folder = record.find_run(results, run_name)
+    click.echo(write_page(folder, out or Path("reports", f"{folder.name}.html")))
+    return EXIT_DONE
+
+
+@commands.command()
+@_run_argument
+@_results_option
+@click.option("--format", "form", type=click.Choice(["csv"]), default="csv", show_default=True, help="The format.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="A file, instead of standard output.")
+def export(run_name: str, results: Path, form: str, out: Path | None) -> int:
+    """Write every sample of RUN as a long table, values in base units (s, B, B/s, 1/s, 1)."""
+    from benchbox import export as exports
+    from benchbox import record
+
+    folder = record.find_run(results, run_name)
+    samples, notes = record.read_samples(folder)
+    with contextlib.ExitStack() as stack:
+        target = stack.enter_context(out.open("w", newline="")) if out else sys.stdout
+        exports.write_csv(target, record.read_manifest(folder), samples)
+    for note in notes:
+        click.echo(note, err=True)
+    return EXIT_DONE
+
+
+@commands.command()
+def clean() -> int:
+    """Remove what runs that were ended hard have left on this host.
+
+    Runs that live are not touched. `benchbox run` does the same before it begins.
+    """
+    from benchbox.supervisor import cleanup
+
+    cleaned = cleanup.clean_dead_runs()
+    for item in cleaned:
+        for what in item.removed:
+            click.echo(f"{item.run_id}: removed {what}")
+        for what in item.remaining:
+            click.echo(f"{item.run_id}: could not remove {what}", err=True)
+    living = cleanup.living_runs()
+    for run_id in living:
+        click.echo(f"{run_id}: lives, not touched")
+    if not cleaned and not living:
+        click.echo("nothing to clean")
+    return EXIT_FAILED if any(item.remaining for item in cleaned) else EXIT_DONE
+
+
+def _print_error(error: BenchboxError) -> None:
+    click.echo(f"{click.style('error', fg='red')}: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"next: {error.hint}", err=True)
+
+
+def _exit_with(function: Callable[[], int]) -> int:
+    """Run ``function``; turn errors that benchbox knows into a message and exit code 2."""
+    try:
+        return function()
+    except BenchboxError as error:
+        _print_error(error)
+        return EXIT_FAILED
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return EXIT_FAILED
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has had enough (`benchbox show | head`); Python must not complain at its end.
+        sys.stdout = None
+        return EXIT_DONE
+
+
+def main() -> None:
+    """The entry point of the program ``benchbox``."""
+    sys.exit(_exit_with(functools.partial(commands.main, standalone_mode=False)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""The loop: every cell once a round, in the planned order, each sample on disk before the next begins.
+
+Sessions, clock-bound conditions and the place where samples go are handed in, so that the loop is tested with an
+environment that exists only in the test.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, Protocol
+
+from benchbox.model import Command, Counter, Metric, Outcome, Running, Session, Status
+from benchbox.record import AbandonedCell, CounterValue, MetricValue, Sample
+from benchbox.workloads import stages
+
+#: A cell that failed this often in the same way is not tried again.
+ABANDON_AFTER: Final = 3
+
+End = Literal["done", "interrupted"]
+Emit = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell as the loop needs it: where it runs, what, and how to read the outcome."""
+
+    id: str
+    environment: str
+    workload: str
+    params: Mapping[str, str | int | float]
+    command: Command
+    parse: Callable[[Outcome], tuple[Metric, ...]]
+
+
+class Conditions(Protocol):
+    """What has to hold before a sample, and what is going on around it."""
+
+    def settle(self) -> None:
+        """Wait until the previous sample is gone, and bring the host into the state that every sample starts from."""
+
+    def noise(self) -> Callable[[], dict[str, float]]:
+        """Begin to watch; the returned function ends it and says what was seen."""
+
+
+class Sink(Protocol):
+    """Where samples go."""
+
+    def append(self, sample: Sample) -> None: ...
+
+    def sync(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Place:
+    round: int
+    position: int
+    predecessor: str | None
+
+
+@dataclass
+class _Failures:
+    """Counts failures that are alike, by cell."""
+
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    abandoned: dict[str, AbandonedCell] = field(default_factory=dict)
+
+    def note(self, sample: Sample) -> AbandonedCell | None:
+        """Take notice of ``sample``; return the cell if it is to be abandoned now."""
+        if sample.status == "ok":
+            return None
+        key = (sample.cell, alike(sample.reason or ""))
+        self.counts[key] = self.counts.get(key, 0) + 1
+        if self.counts[key] < ABANDON_AFTER:
+            return None
+        found = AbandonedCell(cell=sample.cell, reason=sample.reason or "", after_round=sample.round)
+        self.abandoned[sample.cell] = found
+        return found
+
+
+def alike(reason: str) -> str:
+    """Return ``reason`` without its numbers: failures that differ only there are the same failure."""
+    return re.sub(r"\d+", "#", reason)
+
+
+class Engine:
+    """Runs ``order`` (index 0 is the priming round) from ``first_round`` on."""
+
+    def __init__(
+        self,
+        cells: Sequence[PlannedCell],
+        order: Sequence[Sequence[str]],
+        sessions: Mapping[str, Session],
+        conditions: Conditions,
+        sink: Sink,
+        emit: Emit,
+    ) -> None:
+        self._cells = {cell.id: cell for cell in cells}
+        self._order, self._sessions, self._conditions = order, sessions, conditions
+        self._sink, self._emit = sink, emit
+        self._failures = _Failures()
+        self._stop = threading.Event()
+        self._running: Running | None = None
+        self._previous: str | None = None
+
+    @property
+    def abandoned(self) -> tuple[AbandonedCell, ...]:
+        return tuple(self._failures.abandoned.values())
+
+    def stop(self) -> None:
+        """Ask the loop to end, from any thread: the sample on its way is killed and not recorded."""
+        self._stop.set()
+        running = self._running
+        if running is not None:
+            running.kill()
+
+    def run(self, first_round: int = 1) -> End:
+        """Measure the priming round, then all rounds from ``first_round`` on; say whether it was stopped."""
+        for number in (0, *range(first_round, len(self._order))):
+            for place, cell in self._round(number):
+                sample = self._measure(cell, place)
+                if self._stop.is_set():
+                    return "interrupted"
+                self._keep(sample)
+            self._sink.sync()
+            if self._stop.is_set():
+                return "interrupted"
+        return "done"
+
+    def _round(self, number: int) -> Iterator[tuple[_Place, PlannedCell]]:
+        for position, cell_id in enumerate(self._order[number]):
+            cell = self._cells[cell_id]
+            if cell.environment in self._sessions and cell_id not in self._failures.abandoned:
+                yield _Place(number, position, self._previous), cell
+                self._previous = cell_id
+
+    def _measure(self, cell: PlannedCell, place: _Place) -> Sample:
+        self._conditions.settle()
+        started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        noise = self._conditions.noise()
+        running = self._running = self._sessions[cell.environment].start(cell.command)
+        if self._stop.is_set():
+            running.kill()
+        outcome = running.wait()
+        self._running = None
+        return sample_of(cell, place, started_at, outcome, noise())
+
+    def _keep(self, sample: Sample) -> None:
+        self._sink.append(sample)
+        self._emit(sample_event(sample))
+        if abandoned := self._failures.note(sample):
+            self._emit({"event": "abandoned", "cell": abandoned.cell, "reason": abandoned.reason})
+
+
+def sample_of(
+    cell: PlannedCell, place: _Place, started_at: str, outcome: Outcome, noise: Mapping[str, float]
+) -> Sample:
+    """Return the record of one outcome. Pure."""
+    status, reason = judge(outcome)
+    metrics = {} if status != "ok" else stages.stage_metrics(outcome)
+    if status == "ok":
+        metrics |= {metric.name: metric for metric in cell.parse(outcome)}
+    flags = dict(outcome.flags) | ({"throttled": "yes"} if _throttled(outcome.counters) else {})
+    return Sample(
+        cell=cell.id,
+        environment=cell.environment,
+        workload=cell.workload,
+        params=dict(cell.params),
+        round=place.round,
+        position=place.position,
+        predecessor=place.predecessor,
+        started_at=started_at,
+        status=status,
+        reason=reason,
+        exit_code=outcome.exit_code,
+        signal=outcome.signal,
+        flags=flags,
+        requested_ns=outcome.requested_ns,
+        stages={name: at_ns - outcome.requested_ns for name, at_ns in outcome.stages.items()},
+        spawn_ns=outcome.spawn_ns,
+        guest=dict(outcome.guest),
+        metrics={name: stored(metric) for name, metric in metrics.items()},
+        counters=stored_counters(outcome.counters),
+        applied=dict(outcome.applied),
+        noise=dict(noise),
+        output_tail=outcome.output_tail.decode(errors="replace"),
+        console_tail=outcome.console_tail,
+    )
+
+
+def judge(outcome: Outcome) -> tuple[Status, str | None]:
+    """Return the status of a sample: an outcome that is well by itself is invalid if its stages are out of order."""
+    if outcome.status != "ok":
+        return outcome.status, outcome.reason
+    disorder = stages.stages_in_order(outcome)
+    return ("invalid", disorder) if disorder else ("ok", None)
+
+
+def stored(metric: Metric) -> MetricValue:
+    return MetricValue(value=metric.value, unit=metric.unit, direction=metric.direction)
+
+
+def stored_counters(counters: Sequence[Counter]) -> dict[str, CounterValue]:
+    return {item.name: CounterValue(value=item.value, unit=item.unit, source=item.source) for item in counters}
+
+
+def _throttled(counters: Sequence[Counter]) -> bool:
+    return any(counter.name == "cpu.throttled" and counter.value for counter in counters)
+
+
+def sample_event(sample: Sample) -> dict[str, Any]:
+    """Return what a progress display needs to know of ``sample``; the whole account stays on disk."""
+    elapsed_ns = sample.stages.get("cleaned", max(sample.stages.values(), default=0))
+    ready = sample.metrics.get("startup.ready")
+    return {
+        "event": "sample",
+        "cell": sample.cell,
+        "environment": sample.environment,
+        "round": sample.round,
+        "status": sample.status,
+        "reason": sample.reason,
+        "ready_s": ready.value if ready else None,
+        "elapsed_s": elapsed_ns / 1e9,
+        "flags": sample.flags,
+    }

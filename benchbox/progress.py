@@ -1,0 +1,163 @@
+"""Shows a run while it goes: bars with medians and an ETA on a terminal, plain lines elsewhere."""
+
+import statistics
+from collections import deque
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from benchbox.units import format_duration
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+#: How many samples of a cell the ETA looks back on.
+_RECENT = 20
+#: What a sample costs beside its stages (settling, the record), for the ETA.
+_BETWEEN_S = 0.015
+
+
+class Ledger:
+    """What is done and what is left, for medians and the ETA. Pure: fed with events, asked for numbers."""
+
+    def __init__(self, order: list[list[str]], first_round: int) -> None:
+        planned = [order[0], *order[first_round:]] if order else []
+        self.left = {cell: sum(names.count(cell) for names in planned) for names in planned for cell in names}
+        self.total = dict(self.left)
+        self.ready_s: dict[str, list[float]] = {cell: [] for cell in self.left}
+        self.elapsed_s: dict[str, deque[float]] = {cell: deque(maxlen=_RECENT) for cell in self.left}
+        self.failed = dict.fromkeys(self.left, 0)
+
+    def keep_only(self, environments: list[str]) -> None:
+        """Forget the cells of environments that are not measured."""
+        for cell in [name for name in self.left if name.partition("/")[0] not in environments]:
+            self.drop(cell)
+
+    def drop(self, cell: str) -> None:
+        self.left.pop(cell, None)
+
+    def note(self, event: Mapping[str, Any]) -> None:
+        cell = event["cell"]
+        self.left[cell] = max(0, self.left.get(cell, 0) - 1)
+        self.elapsed_s[cell].append(event["elapsed_s"])
+        if event["status"] != "ok":
+            self.failed[cell] += 1
+        elif event["ready_s"] is not None and event["round"] > 0:
+            self.ready_s[cell].append(event["ready_s"])
+
+    def median_text(self, cell: str) -> str:
+        values = self.ready_s[cell]
+        text = f"median {format_duration(statistics.median(values))}" if values else "median -"
+        return f"{text}, {self.failed[cell]} failed" if self.failed[cell] else text
+
+    def eta_s(self) -> float | None:
+        """Seconds until the end by the medians of what was measured; None while a cell has not been seen at all."""
+        total = 0.0
+        for cell, left in self.left.items():
+            if left and not self.elapsed_s[cell]:
+                return None
+            if left:
+                total += left * (statistics.median(self.elapsed_s[cell]) + _BETWEEN_S)
+        return total
+
+
+class Progress:
+    """Takes the events of a run and shows them on ``stream``."""
+
+    def __init__(self, stream: TextIO, job: Mapping[str, Any], *, quiet: bool = False) -> None:
+        self._stream, self._quiet = stream, quiet
+        self._job = job
+        self._ledger = Ledger(job["order"], job["first_round"])
+        self._bars: Bars | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._last_round = -1
+        self._handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "prepare": self._on_prepare,
+            "environment": self._on_environment,
+            "start": self._on_start,
+            "sample": self._on_sample,
+            "abandoned": self._on_abandoned,
+        }
+
+    def __enter__(self) -> Self:
+        if not self._quiet and self._stream.isatty():
+            self._bars = _bars(self._stream)
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Show ``event``; kinds that need no showing are passed over."""
+        handler = self._handlers.get(event["event"])
+        if handler and not self._quiet:
+            handler(event)
+
+    def _say(self, text: str) -> None:
+        if self._bars:
+            self._bars.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def _on_prepare(self, event: Mapping[str, Any]) -> None:
+        self._say(f"preparing {event['what']}")
+
+    def _on_environment(self, event: Mapping[str, Any]) -> None:
+        if event["state"] == "measured":
+            accelerator = event["applied"].get("accelerator")
+            if accelerator:
+                self._say(f"{event['label']}: accelerator {accelerator}")
+            return
+        self._say(f"{event['label']}: {event['state']}: {event['reason']}")
+        if event["fix"]:
+            self._say(f"  next: {event['fix']}")
+
+    def _on_start(self, event: Mapping[str, Any]) -> None:
+        self._ledger.keep_only(event["measured"])
+        self._say(f"run {self._job['run_id']}: {len(self._job['order']) - 1} rounds, and one to prime")
+        if self._bars:
+            for cell in self._ledger.left:
+                total = self._ledger.total[cell]
+                self._tasks[cell] = self._bars.add_task(cell, total=total, median="median -")
+            self._tasks[""] = self._bars.add_task("all", total=sum(self._ledger.left.values()), median="")
+
+    def _on_sample(self, event: Mapping[str, Any]) -> None:
+        self._ledger.note(event)
+        if event["status"] != "ok":
+            self._say(f"round {event['round']}: {event['cell']} {event['status']}: {event['reason']}")
+        if self._bars:
+            self._advance(event["cell"])
+        elif event["round"] != self._last_round:
+            self._last_round = event["round"]
+            self._say(self._line(event["round"]))
+
+    def _advance(self, cell: str) -> None:
+        assert self._bars
+        self._bars.update(self._tasks[cell], advance=1, median=self._ledger.median_text(cell))
+        eta_s = self._ledger.eta_s()
+        self._bars.update(self._tasks[""], advance=1, median="" if eta_s is None else f"{format_duration(eta_s)} left")
+
+    def _on_abandoned(self, event: Mapping[str, Any]) -> None:
+        self._ledger.drop(event["cell"])
+        self._say(f"{event['cell']}: abandoned after failing in the same way: {event['reason']}")
+
+    def _line(self, number: int) -> str:
+        eta_s = self._ledger.eta_s()
+        left = "" if eta_s is None else f", {format_duration(eta_s)} left"
+        medians = "; ".join(f"{cell} {self._ledger.median_text(cell)}" for cell in self._ledger.left)
+        return f"round {number} of {len(self._job['order']) - 1}{left}: {medians}" if number else "priming round"
+
+
+def _bars(stream: TextIO) -> "Bars":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[median]}"))
+    # Four times a second: the display shares the harness's CPUs, and must not be a load of its own.
+    return Bars(*columns, console=Console(file=stream), refresh_per_second=4)

@@ -1,0 +1,275 @@
+"""The measuring process: prepares image and environments, runs the engine, writes the record.
+
+Started by the supervisor as ``python -m benchbox.worker FD``: the job comes as one JSON line on standard input
+(followed by ``stop`` when the user wants an end), events go as JSON lines to descriptor FD. It stays small: nothing
+that only a report needs is imported here.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from benchbox import host, images, noise, record
+from benchbox.engine import Engine, PlannedCell, stored_counters
+from benchbox.environments import environment
+from benchbox.errors import BenchboxError, UnavailableError
+from benchbox.linux import cgroups, mounts, processes
+from benchbox.linux.ledger import Ledger
+from benchbox.model import EnvironmentSpec, Image, Session, Workspace
+from benchbox.record import EnvironmentRecord, ImageRecord, Manifest, RunFolder
+from benchbox.scenario import Cell, Scenario, cells, environment_specs, from_resolved, resolved, resources_of
+from benchbox.workloads import TABLE as WORKLOADS
+
+Job = Mapping[str, Any]
+Emit = Callable[[Mapping[str, Any]], None]
+
+_PREPARED_GC_FREEZE: Final = True
+
+
+@dataclass
+class Prepared:
+    """What the preparation of all environments brought: sessions by label, and a record of each environment."""
+
+    sessions: dict[str, Session] = field(default_factory=dict)
+    records: list[EnvironmentRecord] = field(default_factory=list)
+
+
+def split_cpus(allowed: Sequence[int], wanted: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the CPUs for environments and those for benchbox itself. Pure.
+
+    Environments get the last ``wanted`` of them: the first CPU is where a kernel does most of its own work. Where
+    nothing is left for benchbox, it shares.
+    """
+    ordered = tuple(sorted(allowed))
+    chosen = ordered[-wanted:] if wanted < len(ordered) else ordered
+    return chosen, tuple(cpu for cpu in ordered if cpu not in chosen) or ordered
+
+
+class HostConditions:
+    """Settles and watches the real host."""
+
+    def __init__(self, settle_ms: float) -> None:
+        self._settle_s = settle_ms / 1000
+        self._layout = cgroups.detect()
+
+    def settle(self) -> None:
+        time.sleep(self._settle_s)
+        cgroups.warm_joins(self._layout)
+
+    def noise(self) -> Callable[[], dict[str, float]]:
+        before = noise.snapshot()
+        return lambda: noise.between(before, noise.snapshot())
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the job on standard input; the exit status says only whether the worker itself went well."""
+    descriptor = int(argv[1])
+    os.set_inheritable(descriptor, False)
+
+    def emit(event: Mapping[str, Any]) -> None:
+        os.write(descriptor, json.dumps(event).encode() + b"\n")
+
+    job = json.loads(sys.stdin.readline())
+    processes.die_with_parent(job["supervisor_pid"])
+    try:
+        emit({"event": "end", **Measurement(job, emit).run()})
+    except BenchboxError as error:
+        emit({"event": "end", "state": "failed", "reason": error.message, "hint": error.hint})
+    return 0
+
+
+class Measurement:
+    """One run, from its job to its closed record."""
+
+    def __init__(self, job: Job, emit: Emit) -> None:
+        self._job, self._emit = job, emit
+        self._scenario = from_resolved(job["scenario"])
+        self._stop = threading.Event()
+        self._engine: Engine | None = None
+        threading.Thread(target=self._listen, name="stop", daemon=True).start()
+
+    def run(self) -> dict[str, Any]:
+        """Measure and return how it ended: ``state``, ``reason``, ``hint``."""
+        workspace = self._workspace()
+        self._emit({"event": "prepare", "what": f"image {self._scenario.image}"})
+        image = images.open_image(self._scenario.image)
+        folder = self._open_record(image)
+        with ExitStack() as stack, record.SampleWriter(folder) as writer:
+            prepared = self._prepare(stack, image, workspace)
+            self._update(folder, environments=prepared.records)
+            planned = [planned_cell(cell, self._scenario) for cell in cells(self._scenario)]
+            order = [tuple(names) for names in self._job["order"]]
+            self._emit({"event": "start", "measured": sorted(prepared.sessions), "first_round": self._job["first_round"]})
+            self._engine = Engine(
+                planned, order, prepared.sessions, HostConditions(self._scenario.settle_ms), writer, self._emit
+            )
+            if self._stop.is_set():
+                self._engine.stop()
+            _quiet_collector()
+            end = self._engine.run(self._job["first_round"])
+        return self._close(folder, end, prepared, self._engine)
+
+    def _listen(self) -> None:
+        """Wait for the word to stop; the end of standard input is the end of the supervisor, which ends us anyway."""
+        if sys.stdin.readline().strip() == "stop":
+            self._stop.set()
+            if self._engine:
+                self._engine.stop()
+
+    def _workspace(self) -> Workspace:
+        chosen, harness = split_cpus(sorted(os.sched_getaffinity(0)), self._scenario.resources.cpus)
+        os.sched_setaffinity(0, harness)
+        if os.geteuid() == 0:
+            with contextlib.suppress(BenchboxError):  # each environment that needs it says so itself
+                mounts.enter_private()
+        return Workspace(
+            run_id=self._job["run_id"],
+            scratch=Path(self._job["scratch"]),
+            runtime=Path(self._job["runtime"]),
+            cgroup_name=self._job["cgroup_name"],
+            cpus=chosen,
+            harness_cpus=harness,
+            ledger=Ledger(Path(self._job["ledger"])),
+        )
+
+    def _open_record(self, image: Image) -> RunFolder:
+        if self._job["first_round"] > 1 or self._job.get("resumed"):
+            folder = RunFolder(Path(self._job["results"], self._job["run_id"]))
+            self._update(folder, exit_state="running", ended_at=None, resumed=record.read_manifest(folder.path).resumed + 1)
+            return folder
+        return record.create(Path(self._job["results"]), self._manifest(image))
+
+    def _manifest(self, image: Image) -> Manifest:
+        fingerprint = host.fingerprint()
+        scenario = self._scenario
+        return Manifest(
+            run_id=self._job["run_id"],
+            created_at=_now(),
+            scenario=resolved(scenario),
+            scenario_file=self._job.get("scenario_file"),
+            seed=scenario.seed,
+            rounds=scenario.rounds,
+            baseline=scenario.baseline,
+            cells=[record.CellRecord(**cell.as_dict()) for cell in cells(scenario)],
+            order=[list(names) for names in self._job["order"]],
+            image=ImageRecord(name=image.name, digest=image.digest, executables=dict(image.executables)),
+            host=fingerprint,
+            host_digest=host.digest(fingerprint),
+            boot_id=host.boot_id(),
+            tools=host.tools(),
+            settle_ms=scenario.settle_ms,
+        )
+
+    def _update(self, folder: RunFolder, **changes: Any) -> None:
+        record.write_manifest(folder, record.read_manifest(folder.path).model_copy(update=changes))
+
+    def _prepare(self, stack: ExitStack, image: Image, workspace: Workspace) -> Prepared:
+        prepared = Prepared()
+        for spec in environment_specs(self._scenario):
+            if self._stop.is_set():
+                break
+            self._emit({"event": "prepare", "what": f"environment {spec.label}"})
+            found = self._open(stack, spec, image, workspace, prepared)
+            prepared.records.append(found)
+            self._emit({"event": "environment", **found.model_dump(include={"label", "kind", "state", "reason", "fix", "applied"})})
+        return prepared
+
+    def _open(
+        self, stack: ExitStack, spec: EnvironmentSpec, image: Image, workspace: Workspace, prepared: Prepared
+    ) -> EnvironmentRecord:
+        kind = environment(spec.kind)
+        basis = {"label": spec.label, "kind": spec.kind, "options": dict(spec.options)}
+        required = [word for word in self._job.get("require", ()) if word.partition(":")[0] in (spec.kind, spec.label)]
+        offer = kind.check(spec)
+        if not offer.available:
+            state = "failed" if required else "skipped"
+            return EnvironmentRecord.model_validate({**basis, "state": state, "reason": offer.reason, "fix": offer.fix})
+        try:
+            session = stack.enter_context(kind.open(spec, image, resources_of(self._scenario), workspace))
+        except UnavailableError as error:
+            state = "failed" if required else "skipped"
+            return EnvironmentRecord.model_validate({**basis, "state": state, "reason": error.message, "fix": error.hint})
+        except BenchboxError as error:
+            return EnvironmentRecord.model_validate({**basis, "state": "failed", "reason": error.message, "fix": error.hint})
+        applied = dict(session.applied())
+        if missing := unmet(required, applied):
+            return EnvironmentRecord.model_validate({**basis, "state": "failed", "reason": missing, "applied": applied})
+        prepared.sessions[spec.label] = session
+        account = stored_counters(session.account())
+        return EnvironmentRecord.model_validate({**basis, "state": "measured", "applied": applied, "account": account})
+
+    def _close(self, folder: RunFolder, end: str, prepared: Prepared, engine: Engine) -> dict[str, Any]:
+        state, reason = ending(end, prepared.records, [item.cell for item in engine.abandoned])
+        self._update(
+            folder,
+            ended_at=_now(),
+            exit_state="failed" if state == "nothing" else state,
+            exit_reason=reason,
+            abandoned=list(engine.abandoned),
+        )
+        return {"state": state, "reason": reason, "hint": None}
+
+
+def ending(end: str, environments: Sequence[EnvironmentRecord], abandoned: Sequence[str]) -> tuple[str, str | None]:
+    """Return how a run ended and why. Pure.
+
+    ``failed`` where an environment or a cell failed, ``nothing`` where this host offered no environment at all.
+    """
+    if end == "interrupted":
+        return "interrupted", "stopped by the user; what was measured is kept"
+    failed = [f"environment {item.label}: {item.reason}" for item in environments if item.state == "failed"]
+    failed += [f"cell {cell} was abandoned" for cell in abandoned]
+    if failed:
+        return "failed", "; ".join(failed)
+    if not any(item.state == "measured" for item in environments):
+        return "nothing", "this host offers none of the environments"
+    return "done", None
+
+
+def unmet(required: Sequence[str], applied: Mapping[str, Any]) -> str | None:
+    """Say what of ``required`` (``vm:kvm``) an environment that did open does not fulfil. Pure."""
+    for word in required:
+        accelerator = word.partition(":")[2]
+        if accelerator and applied.get("accelerator") != accelerator:
+            return f"{accelerator} is required, this host gave {applied.get('accelerator', 'none')}"
+    return None
+
+
+def planned_cell(cell: Cell, scenario: Scenario) -> PlannedCell:
+    """Return ``cell`` as the engine needs it."""
+    workload = WORKLOADS[cell.workload]
+    command = workload.command(cell.params)
+    if scenario.timeout_s is not None:
+        command = _with_timeout(command, scenario.timeout_s)
+    return PlannedCell(cell.id, cell.environment, cell.workload, cell.params, command, workload.parse)
+
+
+def _with_timeout(command: Any, timeout_s: float) -> Any:
+    from dataclasses import replace
+
+    return replace(command, timeout_s=timeout_s)
+
+
+def _quiet_collector() -> None:
+    """Keep the garbage collector from running between a request and its answer."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
