@@ -1,8 +1,8 @@
 """Which samples count, and what can be read from one of them."""
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from benchbox.model import STAGES
@@ -25,6 +25,8 @@ def last_attempts(samples: Sequence[Sample]) -> list[Sample]:
 
     Every cell is measured once in a round, so a cell that comes a second time begins the round's next attempt.
     """
+    if len({(sample.round, sample.cell) for sample in samples}) == len(samples):
+        return list(samples)
     attempts: dict[int, dict[str, Sample]] = {}
     for sample in samples:
         attempt = attempts.setdefault(sample.round, {})
@@ -46,7 +48,7 @@ def group_by_cell(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
 def metric_value(sample: Sample, metric: str) -> float | None:
     """Return the sample's value of ``metric`` in its base unit if it is in the statistics, else None."""
     found = sample.metrics.get(metric) if sample.status == "ok" else None
-    return found.value if found is not None and math.isfinite(found.value) else None
+    return None if found is None else found.value
 
 
 def exclusion(sample: Sample, metric: str) -> tuple[str, str] | None:
@@ -59,13 +61,17 @@ def exclusion(sample: Sample, metric: str) -> tuple[str, str] | None:
 def stage_durations_s(sample: Sample) -> dict[str, float]:
     """Return the time in s from each stage's predecessor (at first: the request) to its end, in the order of stages.
 
-    Stages that ``model.STAGES`` does not know follow by the instant at which they ended.
+    Stages that ``model.STAGES`` does not know follow in the order of the record.
     """
-    unknown = len(_STAGE_POSITION)
-    ordered = sorted(sample.stages.items(), key=lambda item: (_STAGE_POSITION.get(item[0], unknown), item[1]))
     before = 0
     durations: dict[str, float] = {}
-    for name, instant in ordered:
+    for name in _in_order(tuple(sample.stages)):
+        instant = sample.stages[name]
         durations[name] = (instant - before) / NS_PER_S
         before = instant
     return durations
+
+
+@lru_cache(maxsize=256)
+def _in_order(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(names, key=lambda name: _STAGE_POSITION.get(name, len(_STAGE_POSITION))))

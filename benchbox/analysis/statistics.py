@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -139,9 +140,11 @@ def paired_ratio(
     """Return how many times the baseline the values are, paired by round; None where no round has both.
 
     The estimate is ``exp(mean of ln(value / baseline))`` over the rounds that have both, each above zero. The interval
-    is the 95 % percentile interval of a bootstrap over rounds (Efron and Tibshirani, An Introduction to the Bootstrap,
-    1993, chapter 13) with numpy's PCG64 and ``seed``; there is none below MIN_VALUES pairs. Above MAX_BLOCKS pairs,
-    MAX_BLOCKS blocks of consecutive rounds are resampled instead: the same in the limit, and bounded in time.
+    is the expanded 95 % percentile interval of a bootstrap over rounds with numpy's PCG64 and ``seed``; there is none
+    below MIN_VALUES pairs. Expanded, because the plain one is too narrow for few rounds (it covers 93 % with 20 pairs
+    and 87 % with 6): Hesterberg, What Teachers Should Know About the Bootstrap (The American Statistician 69, 2015),
+    section 5.3. Above MAX_BLOCKS pairs, MAX_BLOCKS blocks of consecutive rounds are resampled instead: the same in the
+    limit, and bounded in time.
     The design (one value per fresh environment, paired in the round) follows Kalibera and Jones, Rigorous Benchmarking
     in Reasonable Time (ISMM 2013).
     """
@@ -201,9 +204,30 @@ def _bootstrap_interval(logs: Sequence[float], seed: int, resamples: int) -> tup
     for start in range(0, resamples, _CHUNK):
         chunk = counts[start : start + _CHUNK].astype(np.float64)
         means[start : start + _CHUNK] = (chunk @ sums) / (chunk @ sizes)
-    tail = (1 - CONFIDENCE) / 2
+    tail = _expanded_tail(len(blocks))
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _expanded_tail(count: int) -> float:
+    """Return the tail to cut off so that the interval is as wide as Student's t would have it for normal values.
+
+    Resampling divides the variance by ``count`` where ``count - 1`` is right, and knows no t distribution; both are
+    made good by cutting at ``Phi(-sqrt(n / (n - 1)) t)`` (Hesterberg 2015).
+    """
+    normal = NormalDist()
+    quantile = _t_quantile(normal.inv_cdf((1 + CONFIDENCE) / 2), count - 1)
+    return normal.cdf(-math.sqrt(count / (count - 1)) * quantile)
+
+
+def _t_quantile(z: float, freedom: int) -> float:
+    """Return the t quantile from the normal one ``z``: Abramowitz and Stegun (1964), 26.7.5; 0.1 % off at 5 degrees."""
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return float(z + sum(term / freedom**power for power, term in enumerate(terms, start=1)))
 
 
 #: Resamples handled at once; bounds the memory to some MB.

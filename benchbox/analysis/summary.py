@@ -12,11 +12,11 @@ from typing import Any
 from benchbox.analysis import statistics as st
 from benchbox.analysis.accelerators import accelerator_of, display_label, missing_kvm_notes
 from benchbox.analysis.samples import (
-    DEFAULT_METRIC,
     exclusion,
     group_by_cell,
     last_attempts,
     metric_value,
+    primary_metric,
     stage_durations_s,
 )
 from benchbox.record import CellRecord, EnvironmentRecord, Manifest, Sample
@@ -132,17 +132,20 @@ class Summary:
 
 
 def summarise(
-    manifest: Manifest, samples: Sequence[Sample], metric: str = DEFAULT_METRIC, reading_notes: Sequence[str] = ()
+    manifest: Manifest, samples: Sequence[Sample], metric: str | None = None, reading_notes: Sequence[str] = ()
 ) -> Summary:
-    """Return what ``samples`` say about ``metric``; ``reading_notes`` are those of the record's reader, kept in front.
+    """Return what ``samples`` say about ``metric``, by default what the run is about (``primary_metric``).
+
+    ``reading_notes`` are those of the record's reader and come first.
 
     Only the last attempt of a round counts: a round that was broken off is repeated as a whole when the run is resumed.
     """
+    metric = metric or primary_metric(samples)
     kept = last_attempts(samples)
     by_cell = group_by_cell(kept)
     environments = {record.label: record for record in manifest.environments}
-    rows = [_row(cell, environments.get(cell.environment), by_cell.get(cell.id, []), metric) for cell in manifest.cells]
-    rows = _with_ratios(rows, manifest, by_cell, metric)
+    cells = [_measured(c, environments.get(c.environment), by_cell.get(c.id, []), metric) for c in manifest.cells]
+    rows = _with_ratios(cells, manifest.baseline, manifest.seed)
     shown = [row for row in rows if row.attempted or _is_measured(environments.get(row.label))]
     left_out = len(samples) - len(kept)
     return Summary(
@@ -164,9 +167,32 @@ def summarise(
     )
 
 
-def _row(cell: CellRecord, environment: EnvironmentRecord | None, samples: list[Sample], metric: str) -> Row:
+@dataclass(frozen=True)
+class _Measured:
+    """A row and the values behind it by round; none where the cell's samples must not share a number."""
+
+    row: Row
+    values: dict[int, float]
+
+
+def _measured(cell: CellRecord, environment: EnvironmentRecord | None, samples: list[Sample], metric: str) -> _Measured:
+    row = _bare_row(cell, environment, samples, metric)
+    valid = [(sample, value) for sample in samples if (value := metric_value(sample, metric)) is not None]
+    if row.accelerator == "mixed":
+        reason = "KVM and emulation are mixed in this cell, which must not share a number"
+        return _Measured(replace(row, failures=(*row.failures, Failure("invalid", reason, len(valid)))), {})
+    row = replace(row, stages=_stage_medians(samples))
+    if not valid:
+        return _Measured(row, {})
+    reported = valid[0][0].metrics[metric]
+    row = replace(row, unit=reported.unit, direction=reported.direction)
+    return _Measured(_with_numbers(row, [value for _, value in valid]), {s.round: value for s, value in valid})
+
+
+def _bare_row(cell: CellRecord, environment: EnvironmentRecord | None, samples: list[Sample], metric: str) -> Row:
+    """Return all of a row but its numbers."""
     accelerator = accelerator_of(environment, samples)
-    row = Row(
+    return Row(
         cell=cell.id,
         label=cell.environment,
         kind=environment.kind if environment else cell.environment,
@@ -181,22 +207,13 @@ def _row(cell: CellRecord, environment: EnvironmentRecord | None, samples: list[
         attempted=len(samples),
         failures=_failures(samples, metric),
         flags=dict(Counter(f"{key}={value}" for sample in samples for key, value in sample.flags.items())),
-        stages=_stage_medians(samples),
     )
-    valid = [sample for sample in samples if metric_value(sample, metric) is not None]
-    if accelerator == "mixed":
-        reason = "KVM and emulation are mixed in this cell, which must not share a number"
-        return replace(row, stages=(), failures=(*row.failures, Failure("invalid", reason, len(valid))))
-    return _with_numbers(row, valid, metric) if valid else row
 
 
-def _with_numbers(row: Row, valid: list[Sample], metric: str) -> Row:
-    values = [sample.metrics[metric].value for sample in valid]
+def _with_numbers(row: Row, values: list[float]) -> Row:
     spread = st.spread(values)
     return replace(
         row,
-        unit=valid[0].metrics[metric].unit,
-        direction=valid[0].metrics[metric].direction,
         ok=len(values),
         median=st.median(values),
         interval=st.median_interval(values),
@@ -209,24 +226,19 @@ def _with_numbers(row: Row, valid: list[Sample], metric: str) -> Row:
     )
 
 
-def _with_ratios(rows: list[Row], manifest: Manifest, by_cell: Mapping[str, list[Sample]], metric: str) -> list[Row]:
+def _with_ratios(cells: list[_Measured], baseline: str, seed: int) -> list[Row]:
     """Mark the baseline's rows and give the others their ratio to the one of the same workload and parameters."""
-    base_rows = {_table_key(row): row for row in rows if row.label == manifest.baseline}
-    with_ratios = []
-    for row in rows:
-        base = base_rows.get(_table_key(row))
-        if base is row:
-            row = replace(row, is_baseline=True)
-        elif base is not None and base.ok and row.ok:
-            values = _by_round(by_cell[row.cell], metric)
-            row = replace(row, ratio=st.paired_ratio(values, _by_round(by_cell[base.cell], metric), manifest.seed))
-        with_ratios.append(row)
-    return with_ratios
-
-
-def _by_round(samples: Iterable[Sample], metric: str) -> dict[int, float]:
-    values = ((sample.round, metric_value(sample, metric)) for sample in samples)
-    return {number: value for number, value in values if value is not None}
+    base_cells = {_table_key(cell.row): cell for cell in cells if cell.row.label == baseline}
+    rows = []
+    for cell in cells:
+        base = base_cells.get(_table_key(cell.row))
+        if base is cell:
+            rows.append(replace(cell.row, is_baseline=True))
+        elif base is None:
+            rows.append(cell.row)
+        else:
+            rows.append(replace(cell.row, ratio=st.paired_ratio(cell.values, base.values, seed)))
+    return rows
 
 
 def _failures(samples: Iterable[Sample], metric: str) -> tuple[Failure, ...]:

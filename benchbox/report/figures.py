@@ -171,7 +171,7 @@ def _centre(values: Sequence[float]) -> float:
 
 
 def _half_span(panels: Iterable[_Cell]) -> float:
-    """Return half the decades that every panel spans: the widest one's, with room for crosses, at least a factor 1.5."""
+    """Return half the decades that every panel spans: those of the widest, at least a factor 1.5, and some room."""
     widest = max((math.log10(max(p.values)) - math.log10(min(p.values)) for p in panels if p.values), default=0.0)
     return max(widest, math.log10(1.5)) * 0.65
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchbox.analysis.samples import exclusion, group_by_cell, last_attempts, primary_metric
+from benchbox.analysis.samples import exclusion, group_by_cell, last_attempts
 from benchbox.analysis.summary import Row, Summary, Table, summarise
 from benchbox.errors import RecordError
 from benchbox.record import Manifest, Sample
@@ -82,7 +82,7 @@ def render_page(
     import jinja2
     from markupsafe import Markup
 
-    summary = summarise(manifest, samples, metric or primary_metric(samples), reading_notes)
+    summary = summarise(manifest, samples, metric, reading_notes)
     by_cell = group_by_cell(last_attempts(samples))
     drawn: list[figures.Figure] = []
     sections = [_section(table, by_cell, summary, drawn) for table in summary.tables]

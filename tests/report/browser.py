@@ -22,7 +22,8 @@ _OPTIONS: Final = (
     "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND", "--remote-debugging-pipe",
 )  # fmt: skip
 
-#: Chromium reads commands from descriptor 3 and writes answers to 4; copies above 10 first, lest one overwrites the other.
+#: Chromium reads commands from descriptor 3 and writes answers to 4. Copies above 10 come first, lest one
+#: overwrites the other.
 _LAUNCHER: Final = """
 import fcntl, os, sys
 read, write = fcntl.fcntl({0}, fcntl.F_DUPFD, 10), fcntl.fcntl({1}, fcntl.F_DUPFD, 10)

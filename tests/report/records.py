@@ -72,7 +72,9 @@ def cell_id(environment: str, workload: str, params: Mapping[str, str | int | fl
 
 def failed(environment: str, number: int, reason: str, **changes: Any) -> Sample:
     """Return a sample that did not make it to its ready byte."""
-    return sample(environment, number, **({"status": "failed", "reason": reason, "metrics": {}, "stages": {}} | changes))
+    return sample(
+        environment, number, **({"status": "failed", "reason": reason, "metrics": {}, "stages": {}} | changes)
+    )
 
 
 def manifest(
@@ -128,7 +130,11 @@ HOST: Final[dict[str, Any]] = {
 _APPLIED: Final[dict[str, dict[str, Any]]] = {
     "native": {"cpuset": "1", "memory.limit_in_bytes": 268435456, "root": "read-only bind"},
     "container": {"cpuset": "1", "memory.limit_in_bytes": 268435456, "namespaces": ["pid", "mnt", "net"]},
-    "vm": {"cpuset": "1", "accelerator": "tcg", "accelerator_reason": "a guest did not boot with KVM: paused (crashed)"},
+    "vm": {
+        "cpuset": "1",
+        "accelerator": "tcg",
+        "accelerator_reason": "a guest did not boot with KVM: paused (crashed)",
+    },
 }
 
 
