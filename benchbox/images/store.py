@@ -71,7 +71,12 @@ def entry_path(kind: str, key: str) -> Path:
 
 
 def seal(entry: Path, name: str, facts: Mapping[str, str | None] = MappingProxyType({})) -> None:
-    """Write down ``facts`` of an entry that is being made and the sum of its file ``name`` (it may be missing)."""
+    """Write down ``facts`` of an entry that is being made and the sum of its file ``name`` (it may be missing).
+
+    Others may read the file whatever the umask is: QEMU often runs as a user of its own.
+    """
+    if (entry / name).exists():
+        (entry / name).chmod(0o644)
     (entry / _SEAL).write_text(json.dumps({"facts": dict(facts), "sha256": _sum(entry / name)}))
 
 

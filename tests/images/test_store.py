@@ -136,3 +136,17 @@ def test_disk_bytes_counts_each_kind() -> None:
     (entry / "data").write_bytes(b"x" * 40_000)
     os.sync()
     assert 40_000 <= store.disk_bytes()["kind"] - before_bytes <= 80_000
+
+
+def test_a_sealed_file_is_known_whole_and_readable_by_all(tmp_path: Path) -> None:
+    """Any damage to file or seal breaks it."""
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "file").chmod(0o600)
+    store.seal(tmp_path, "file", {"version": "1"})
+    assert store.unseal(tmp_path, "file") == {"version": "1"}
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+    (tmp_path / "file").write_bytes(b"damaged")
+    assert store.unseal(tmp_path, "file") is None
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "seal.json").write_text("{")
+    assert store.unseal(tmp_path, "file") is None
