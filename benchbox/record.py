@@ -4,10 +4,20 @@ Raw first: each sample is one line, appended and flushed the moment it exists. E
 pages) is a pure function of these two files. docs/results.md describes every key.
 """
 
-from typing import Any, Final, Literal
+import contextlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from benchbox.errors import RecordError
 from benchbox.model import Status
 
 #: 1: first format.
@@ -15,7 +25,7 @@ FORMAT_VERSION: Final = 1
 
 
 class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class MetricValue(_Stored):
@@ -140,3 +150,339 @@ class Manifest(_Stored):
     abandoned: list[AbandonedCell] = Field(default_factory=list)
     settle_ms: float = 0.0
     resumed: int = 0
+
+
+# --- folders ---------------------------------------------------------------------------------------------------------
+
+MANIFEST_FILE: Final = "manifest.json"
+SAMPLES_FILE: Final = "samples.jsonl"
+
+_RUN_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]*-(?P<time>\d{8}T\d{6}Z)-[0-9a-f]{4}")
+_UPGRADE: Final = "install the newer benchbox (pip install --upgrade benchbox) to read it"
+_SHOWN_CANDIDATES: Final = 5
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where one run is recorded."""
+
+    path: Path
+    run_id: str
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / MANIFEST_FILE
+
+    @property
+    def samples(self) -> Path:
+        return self.path / SAMPLES_FILE
+
+
+def new_run_id(scenario_name: str, now: datetime, token: str) -> str:
+    """Return ``<scenario>-<UTC time>-<token>``; ``now`` is aware of its zone, ``token`` is four hex digits."""
+    run_id = f"{scenario_name}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{token}"
+    if not _RUN_ID.fullmatch(run_id):
+        raise ValueError(f"{run_id!r} is no run id")
+    return run_id
+
+
+def check_writable(results: Path) -> None:
+    """Make ``results`` where it is missing and prove that it can be written. Raises RecordError."""
+    probe = results / f".writable-{os.getpid()}"
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise _unwritable(results, error) from error
+
+
+def create(results: Path, manifest: Manifest) -> RunFolder:
+    """Make the folder of a new run in ``results``, its manifest and an empty list of samples in it.
+
+    Raises RecordError where the folder cannot be written or exists.
+    """
+    folder = RunFolder(results / manifest.run_id, manifest.run_id)
+    check_writable(results)
+    try:
+        folder.path.mkdir()
+        folder.samples.touch()
+    except OSError as error:
+        raise _unwritable(folder.path, error) from error
+    write_manifest(folder, manifest)
+    return folder
+
+
+def write_manifest(folder: RunFolder, manifest: Manifest) -> None:
+    """Replace the manifest in ``folder`` so that at any instant, power cuts included, a whole one is there."""
+    _replace(folder.manifest, manifest.model_dump_json(indent=1).encode() + b"\n")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(path: Path, error: OSError) -> RecordError:
+    return RecordError(f"{path}: cannot be written: {error.strerror}", hint="choose another folder with --results DIR")
+
+
+class SampleWriter:
+    """Appends samples to a run, each with a single write(2): a reader sees all of a line or none.
+
+    A line is in the kernel's hands when ``append`` returns and so survives the end of this process. It survives a
+    power cut from the next ``sync`` on, which is called after each round: a sync between two samples would
+    disturb the next one. What a torn write left at the end of the file is removed first.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._path = folder.samples
+        try:
+            _cut_torn_line(self._path)
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+
+    def append(self, sample: Sample) -> None:
+        """Write ``sample``. Raises RecordError, for instance when the disk is full."""
+        data = sample.model_dump_json().encode() + b"\n"
+        try:
+            written = os.write(self._descriptor, data)
+            if written != len(data):
+                os.write(self._descriptor, data[written:])
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+
+    def sync(self) -> None:
+        """Block until all samples are on the disk. Raises RecordError."""
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+
+    def close(self) -> None:
+        """Sync and close; a second call does nothing."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.fsync(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _cut_torn_line(path: Path) -> None:
+    if path.exists():
+        data = path.read_bytes()
+        if data and not data.endswith(b"\n"):
+            os.truncate(path, data.rfind(b"\n") + 1)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_manifest(folder: Path | RunFolder) -> Manifest:
+    """Return the manifest in ``folder``. Raises RecordError: none there, not readable, of a newer format."""
+    path = _path(folder) / MANIFEST_FILE
+    data = _read(path)
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise _unreadable(str(path), data, error) from error
+    finally:
+        _refuse_newer(str(path), data)
+
+
+def read_samples(folder: Path | RunFolder) -> tuple[list[Sample], list[str]]:
+    """Return the samples in ``folder`` in the order in which they were measured, and what to tell the user.
+
+    A last line that a hard end tore is left out and said. Raises RecordError, naming the line, for a broken one
+    before it, and for a line of a newer format.
+    """
+    path = _path(folder) / SAMPLES_FILE
+    *lines, rest = _read(path).split(b"\n")
+    samples: list[Sample] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            sample = Sample.model_validate_json(line)
+        except ValidationError as error:
+            if number == len(lines) and not rest and not _is_object(line):
+                return samples, [_torn(path, number)]
+            raise _unreadable(f"{path}:{number}", line, error) from error
+        if sample.format > FORMAT_VERSION:
+            raise _newer(f"{path}:{number}", sample.format)
+        samples.append(sample)
+    return samples, [_torn(path, len(lines) + 1)] if rest else []
+
+
+def drop_after_round(folder: RunFolder, last_round: int) -> list[Sample]:
+    """Remove the samples of all rounds after ``last_round`` and a torn last line; return those that stay.
+
+    The file is replaced as a whole, or not at all. Raises RecordError.
+    """
+    kept = [sample for sample in read_samples(folder)[0] if sample.round <= last_round]
+    _replace(folder.samples, b"".join(sample.model_dump_json().encode() + b"\n" for sample in kept))
+    return kept
+
+
+def last_whole_round(manifest: Manifest, samples: Sequence[Sample]) -> int:
+    """Return the last round up to which ``samples`` has everything that was to be measured, -1 if there is none.
+
+    Cells of an environment that was not measured and those that were abandoned before a round are not missed in it.
+    """
+    measured: dict[int, set[str]] = {}
+    for sample in samples:
+        measured.setdefault(sample.round, set()).add(sample.cell)
+    absent = {record.label for record in manifest.environments if record.state != "measured"}
+    never = {cell.id for cell in manifest.cells if cell.environment in absent}
+    whole = -1
+    for number, planned in enumerate(manifest.order):
+        abandoned = {each.cell for each in manifest.abandoned if each.after_round < number}
+        if not set(planned) - never - abandoned <= measured.get(number, set()):
+            break
+        whole = number
+    return whole
+
+
+def _path(folder: Path | RunFolder) -> Path:
+    return folder.path if isinstance(folder, RunFolder) else folder
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise RecordError(f"{path}: no such file", hint="'benchbox list' shows the runs that are there") from error
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _torn(path: Path, number: int) -> str:
+    return f"{path}:{number}: the last line is torn (the run was ended while it was written); it is left out"
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _refuse_newer(place: str, data: bytes) -> None:
+    version = _format_of(data)
+    if version is not None and version > FORMAT_VERSION:
+        raise _newer(place, version)
+
+
+def _format_of(data: bytes) -> int | None:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    version = found.get("format") if isinstance(found, dict) else None
+    return version if isinstance(version, int) else None
+
+
+def _newer(place: str, version: int) -> RecordError:
+    return RecordError(
+        f"{place}: written by a newer benchbox: format {version}, this one reads up to {FORMAT_VERSION}", hint=_UPGRADE
+    )
+
+
+def _unreadable(place: str, data: bytes, error: ValidationError) -> RecordError:
+    version = _format_of(data)
+    if version is not None and version > FORMAT_VERSION:
+        return _newer(place, version)
+    first = error.errors(include_url=False, include_input=False)[0]
+    key = ".".join(map(str, first["loc"]))
+    return RecordError(
+        f"{place}: {f'{key}: ' if key else ''}{first['msg']}", hint="restore the file from a copy, or measure again"
+    )
+
+
+# --- finding runs ----------------------------------------------------------------------------------------------------
+
+
+def list_runs(results: Path) -> tuple[Path, ...]:
+    """Return the folder of each run in ``results``, the oldest first; none where there is no such folder."""
+    try:
+        found = [
+            path for path in results.iterdir() if _RUN_ID.fullmatch(path.name) and (path / MANIFEST_FILE).is_file()
+        ]
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise RecordError(
+            f"{results}: cannot be read: {error.strerror}", hint="choose a folder with --results DIR"
+        ) from error
+    return tuple(sorted(found, key=_age))
+
+
+def _age(path: Path) -> tuple[str, int, str]:
+    match = _RUN_ID.fullmatch(path.name)
+    return (match["time"] if match else "", (path / MANIFEST_FILE).stat().st_mtime_ns, path.name)
+
+
+def find_run(results: Path, name: str) -> Path:
+    """Return the folder of the run ``name``: its id, a unique prefix of it, a path, or ``latest``.
+
+    Raises RecordError when there is none, or several with that prefix (it lists them).
+    """
+    if "/" in name or name in (".", ".."):
+        return _run_at(Path(name))
+    runs = list_runs(results)
+    if name == "latest" and runs:
+        return runs[-1]
+    matches = [run for run in runs if run.name == name] or [run for run in runs if name and run.name.startswith(name)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        newest = [run.name for run in reversed(matches)]
+        more = ", ..." if len(newest) > _SHOWN_CANDIDATES else ""
+        shown = ", ".join(newest[:_SHOWN_CANDIDATES])
+        raise RecordError(
+            f"'{name}' means {len(matches)} runs: {shown}{more}", hint="give more of the name, or 'latest'"
+        )
+    if (Path(name) / MANIFEST_FILE).is_file():
+        return Path(name)
+    what = f"no run '{name}'" if runs else "no run"
+    raise RecordError(
+        f"{what} in {results}", hint="'benchbox list' shows the runs that are there; see also --results DIR"
+    )
+
+
+def _run_at(path: Path) -> Path:
+    if not (path / MANIFEST_FILE).is_file():
+        raise RecordError(f"{path}: no run there (it has no {MANIFEST_FILE})", hint="'benchbox list' shows the runs")
+    return path
+
+
+def format_pairs(pairs: Mapping[str, object]) -> str:
+    """Return ``pairs`` as ``k=v;k=v``. In a value ``%``, ``;`` and line ends are written ``%25``, ``%3B``, ``%0A``."""
+    return ";".join(f"{key}={_escaped(str(value))}" for key, value in pairs.items())
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace(";", "%3B").replace("\n", "%0A").replace("\r", "%0D")

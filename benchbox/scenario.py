@@ -1,0 +1,452 @@
+"""Scenarios: what to measure, read from YAML that someone else may have written.
+
+``load`` says everything that is wrong with a file at once; what it returns needs no further checks, except for what
+only the host can tell (is there an overlay, does KVM work).
+"""
+
+import dataclasses
+import json
+import operator
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, reduce
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import create_model as new_model
+
+from benchbox import environments, images, workloads
+from benchbox.complaints import near, not_one_of, problems, report
+from benchbox.document import EMPTY, MAX_BYTES, Document, KeyPath, Problem, decode, parse
+from benchbox.errors import RecordError, ScenarioError, UsageError
+from benchbox.model import EnvironmentSpec, Resources
+from benchbox.record import format_pairs
+from benchbox.units import parse_size
+
+Parameter = str | int | float | bool
+
+MAX_ROUNDS: Final = 10_000
+MIN_MEMORY_BYTES: Final = 1 << 20
+_SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+@dataclass(frozen=True)
+class WorkloadSpec:
+    """One entry of a scenario's ``workloads``: its name and all its parameters, defaults filled in."""
+
+    name: str
+    params: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What to measure. Labels are unique, ``baseline`` is one of them, every option and parameter is filled in."""
+
+    name: str
+    description: str
+    image: str
+    baseline: str
+    rounds: int
+    seed: int
+    resources: Resources
+    environments: tuple[EnvironmentSpec, ...]
+    workloads: tuple[WorkloadSpec, ...]
+    settle_ms: float = 5.0
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One environment with one workload; ``environment`` is a label. ``id`` is unique in its scenario."""
+
+    id: str
+    environment: str
+    workload: str
+    params: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+def load(path: Path) -> Scenario:
+    """Return the scenario in the file ``path``.
+
+    Raises ScenarioError, with a line ``file:line: key: what is wrong`` for each problem, in the order of the file.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ScenarioError(f"{path}: no such file", hint=_near_file(path)) from error
+    except OSError as error:
+        raise ScenarioError(
+            f"{path}: cannot be read: {error.strerror}", hint="give the path of a scenario file"
+        ) from error
+    try:
+        text = decode(data)
+    except ValueError as error:
+        raise ScenarioError(f"{path}:1: {error}", hint="a scenario is a short YAML text in UTF-8") from error
+    return loads(text, str(path))
+
+
+def loads(text: str, name: str) -> Scenario:
+    """Return the scenario that ``text`` says; ``name`` is what messages call it. Raises ScenarioError."""
+    document = parse(text)
+    found = _check(document)
+    if isinstance(found, Scenario):
+        return found
+    message, hint = report(name, found)
+    raise ScenarioError(message, hint=hint)
+
+
+def resolved(scenario: Scenario) -> dict[str, Any]:
+    """Return ``scenario`` in JSON types with every default filled in; as YAML it is a scenario file again."""
+    data = dataclasses.asdict(scenario)
+    data["resources"]["memory"] = data["resources"].pop("memory_bytes")
+    data["environments"] = [{"kind": e.kind, "label": e.label, **e.options} for e in scenario.environments]
+    data["workloads"] = [{"name": w.name, **w.params} for w in scenario.workloads]
+    return data
+
+
+def from_resolved(data: Mapping[str, Any]) -> Scenario:
+    """Return the scenario that ``resolved`` made ``data`` of. Raises RecordError if this benchbox cannot read it."""
+    found = _check(Document(dict(data), {}))
+    if isinstance(found, Scenario):
+        return found
+    message, _ = report("scenario", found)
+    raise RecordError(
+        f"the record's scenario cannot be read: {message}",
+        hint="use the benchbox version that wrote it (see its tools)",
+    )
+
+
+def cells(scenario: Scenario) -> tuple[Cell, ...]:
+    """Return every (environment, workload, parameters) of ``scenario``, in the order of the file."""
+    return tuple(
+        _cell(environment.label, workload) for environment in scenario.environments for workload in scenario.workloads
+    )
+
+
+def select(scenario: Scenario, only: str | None) -> Scenario:
+    """Return ``scenario`` narrowed to ``only``, such as ``env:vm,workload:startup``; None keeps it as it is.
+
+    Several of one kind add up. A baseline that is not selected is replaced by the first environment that is.
+    Raises UsageError for what the scenario does not have.
+    """
+    if only is None:
+        return scenario
+    wanted = _parse_only(only, scenario)
+    kept = tuple(e for e in scenario.environments if e.label in wanted.get("env", {e.label}))
+    labels = [environment.label for environment in kept]
+    return dataclasses.replace(
+        scenario,
+        environments=kept,
+        workloads=tuple(w for w in scenario.workloads if w.name in wanted.get("workload", {w.name})),
+        baseline=scenario.baseline if scenario.baseline in labels else labels[0],
+    )
+
+
+def with_overrides(scenario: Scenario, *, rounds: int | None = None, seed: int | None = None) -> Scenario:
+    """Return ``scenario`` with what the command line says instead. Raises UsageError for a value out of range."""
+    if rounds is not None and not 1 <= rounds <= MAX_ROUNDS:
+        raise UsageError(f"--rounds: expected a whole number from 1 to {MAX_ROUNDS}; got {rounds}")
+    if seed is not None and not 0 <= seed < 1 << 63:
+        raise UsageError(f"--seed: expected a whole number from 0 to 2^63-1; got {seed}")
+    return dataclasses.replace(
+        scenario,
+        rounds=scenario.rounds if rounds is None else rounds,
+        seed=scenario.seed if seed is None else seed,
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of scenario files, for editors, with the options of every environment and workload."""
+    schema = _file_model().model_json_schema()
+    for key, names in (("environments", environments.KINDS), ("workloads", workloads.NAMES)):
+        entry = schema["properties"][key]
+        entry["items"] = {"anyOf": [{"enum": _nameable(key, names)}, entry["items"]]}
+    schema["properties"]["image"]["enum"] = sorted(images.TABLE)
+    return {"$schema": _SCHEMA_DIALECT, **schema, "title": "benchbox scenario"}
+
+
+def _cell(label: str, workload: WorkloadSpec) -> Cell:
+    params = {key: str(value).lower() if isinstance(value, bool) else value for key, value in workload.params.items()}
+    suffix = f"[{format_pairs(params)}]" if params else ""
+    return Cell(f"{label}/{workload.name}{suffix}", label, workload.name, params)
+
+
+def _parse_only(only: str, scenario: Scenario) -> dict[str, set[str]]:
+    names = {
+        "env": [environment.label for environment in scenario.environments],
+        "workload": [workload.name for workload in scenario.workloads],
+    }
+    wanted: dict[str, set[str]] = {}
+    for part in only.split(","):
+        kind, _, name = part.strip().partition(":")
+        if kind not in names:
+            raise UsageError(f"--only: expected env:LABEL or workload:NAME; got '{part}'", hint=near(kind, names))
+        if name not in names[kind]:
+            raise UsageError(f"--only: {kind}: {not_one_of(name, names[kind])}", hint=near(name, names[kind]))
+        wanted.setdefault(kind, set()).add(name)
+    return wanted
+
+
+def _near_file(path: Path) -> str | None:
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml")]
+    except OSError:
+        return None
+    return near(path.name, names)
+
+
+# --- what a file may say ---------------------------------------------------------------------------------------------
+
+
+def _slug(text: str) -> str:
+    if not _SLUG.fullmatch(text):
+        raise ValueError("expected up to 64 lower-case letters, digits and dashes, no dash first")
+    return text
+
+
+def _memory_bytes(value: Any) -> int:
+    try:
+        size_bytes = parse_size(value) if isinstance(value, str | int) and not isinstance(value, bool) else 0
+    except (ValueError, OverflowError):
+        size_bytes = 0
+    if size_bytes < MIN_MEMORY_BYTES:
+        raise ValueError("expected a size of at least 1MiB, such as 256MiB")
+    return size_bytes
+
+
+_Slug = Annotated[str, AfterValidator(_slug), WithJsonSchema({"type": "string", "pattern": f"^{_SLUG.pattern}$"})]
+_Memory = Annotated[
+    int,
+    BeforeValidator(_memory_bytes),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": r"^\d"}, {"type": "integer", "minimum": MIN_MEMORY_BYTES}]}
+    ),
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class _EnvironmentEntry(_Strict):
+    label: _Slug | None = Field(default=None, description="its name in results; the kind if it is left out")
+
+
+class _WorkloadEntry(_Strict):
+    pass
+
+
+class _Resources(_Strict):
+    cpus: int = Field(default=1, ge=1, le=4096, description="number of CPUs that confine the whole environment")
+    memory: _Memory = Field(default=256 << 20, description="limit of native and container, RAM of a guest")
+    pids: int = Field(default=512, ge=1, le=1 << 22, description="limit of processes and threads")
+    cpu_quota: float | None = Field(
+        default=None, gt=0, le=4096, description="share of CPU time in CPUs: 0.5 is half of one"
+    )
+
+
+class _File(_Strict):
+    """What does starting, computing or serving cost natively, in a container and in a virtual machine?"""
+
+    name: _Slug = Field(description="what results are filed under")
+    description: str = Field(default="", max_length=2000, description="the question it answers")
+    image: str = Field(default="minimal", description="the root file system of all environments")
+    baseline: str | None = Field(default=None, description="label of the environment the others are compared with")
+    rounds: int = Field(default=20, ge=1, le=MAX_ROUNDS, description="samples of each cell")
+    seed: int = Field(default=1, ge=0, lt=1 << 63, description="decides the order of cells")
+    resources: _Resources = Field(default=_Resources())
+    settle_ms: float = Field(default=5.0, ge=0, le=60_000, description="pause between two samples, in ms")
+    timeout_s: float = Field(default=60.0, gt=0, le=86_400, description="limit of one sample, in s")
+
+
+@cache
+def _file_model() -> type[BaseModel]:
+    """Return the model of a whole file, entries written out as mappings."""
+    entries: dict[str, Any] = {
+        "environments": _entries("kind", [_environment_model(kind) for kind in environments.KINDS]),
+        "workloads": _entries("name", [_workload_model(name) for name in workloads.NAMES]),
+    }
+    return new_model("Scenario", __base__=_File, **entries)
+
+
+def _entries(discriminator: str, models: list[type[BaseModel]]) -> Any:
+    member: Any = Annotated[reduce(operator.or_, models), Field(discriminator=discriminator)]
+    return (list[member], Field(min_length=1))
+
+
+@cache
+def _environment_model(kind: str) -> type[BaseModel]:
+    bases = (environments.options_model(kind), _EnvironmentEntry)
+    return new_model(f"{kind}-environment", __base__=bases, kind=(_only(kind), ...))
+
+
+@cache
+def _workload_model(name: str) -> type[BaseModel]:
+    bases = (workloads.params_model(name), _WorkloadEntry)
+    return new_model(f"{name}-workload", __base__=bases, name=(_only(name), ...))
+
+
+def _only(word: str) -> Any:
+    return Literal[word]
+
+
+def _nameable(key: str, names: Iterable[str]) -> list[str]:
+    """Return those of ``names`` that need no option, so that the bare name is a whole entry."""
+    model = environments.options_model if key == "environments" else workloads.params_model
+    return [name for name in names if not any(each.is_required() for each in model(name).model_fields.values())]
+
+
+# --- from a document to a scenario -----------------------------------------------------------------------------------
+
+
+def _check(document: Document) -> Scenario | list[Problem]:
+    value = document.value
+    if not isinstance(value, dict):
+        return list(document.problems) or [_not_a_mapping(value)]
+    written_out = dataclasses.replace(document, value=_written_out(value))
+    found = [*document.problems, *_cross_problems(written_out)]
+    try:
+        file = _file_model().model_validate_json(json.dumps(written_out.value), strict=True)
+    except ValidationError as error:
+        places = {problem.key for problem in document.problems}
+        errors = error.errors(include_url=False)
+        wrong = problems(errors, written_out, _known_keys(written_out.value), _owners())
+        return [*found, *(problem for problem in wrong if problem.key not in places)]
+    return found or _scenario(file)
+
+
+def _not_a_mapping(value: Any) -> Problem:
+    if value is None:
+        return Problem(1, (), EMPTY, "see scenarios/startup.yaml for an example")
+    return Problem(1, (), "expected keys and values, such as 'name: startup'")
+
+
+def _written_out(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``value`` with each bare name in its lists as the mapping that it stands for."""
+    return {
+        key: _entries_written_out(_DISCRIMINATORS[key], entries)
+        if key in _DISCRIMINATORS and isinstance(entries, list)
+        else entries
+        for key, entries in value.items()
+    }
+
+
+_DISCRIMINATORS: Final = {"environments": "kind", "workloads": "name"}
+
+
+def _entries_written_out(discriminator: str, entries: Iterable[Any]) -> list[Any]:
+    return [{discriminator: entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+def _known_keys(value: Mapping[str, Any]) -> dict[KeyPath, Iterable[str]]:
+    known: dict[KeyPath, Iterable[str]] = {(): _file_model().model_fields, ("resources",): _Resources.model_fields}
+    for index, entry in _mappings(value, "environments"):
+        if entry.get("kind") in environments.KINDS:
+            known["environments", index] = _keys_of(_environment_model(entry["kind"]), "kind")
+    for index, entry in _mappings(value, "workloads"):
+        if entry.get("name") in workloads.NAMES:
+            known["workloads", index] = _keys_of(_workload_model(entry["name"]), "name")
+    return known
+
+
+def _owners() -> dict[str, str]:
+    """Return the kind of environment that each option belongs to, as a hint for whoever gives it to another."""
+    return {
+        name: f"it is an option of {kind}"
+        for kind in environments.KINDS
+        for name in environments.options_model(kind).model_fields
+    }
+
+
+def _keys_of(model: type[BaseModel], first: str) -> list[str]:
+    return [first, *(name for name in model.model_fields if name != first)]
+
+
+def _mappings(value: Mapping[str, Any], key: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    entries = value.get(key)
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if isinstance(entry, dict):
+            yield index, entry
+
+
+def _cross_problems(document: Document) -> Iterator[Problem]:
+    """What no single key shows; a value of the wrong type is left to the models."""
+    yield from _label_problems(document)
+    yield from _same_workload_problems(document)
+    yield from _kernel_problems(document)
+    image = document.value.get("image", "minimal")
+    if isinstance(image, str) and image not in images.TABLE:
+        hint = near(image, images.TABLE)
+        yield Problem(
+            document.line_of(("image",)), ("image",), f"no such image; {not_one_of(image, images.TABLE)}", hint
+        )
+
+
+def _label_problems(document: Document) -> Iterator[Problem]:
+    labels: list[str] = []
+    for index, entry in _mappings(document.value, "environments"):
+        label = entry.get("label") or entry.get("kind")
+        if label in labels:
+            key: KeyPath = ("environments", index)
+            yield Problem(
+                document.line_of(key), key, f"a second environment is called '{label}'", "give it a label of its own"
+            )
+        labels += [label] if isinstance(label, str) else []
+    baseline = document.value.get("baseline")
+    if isinstance(baseline, str) and labels and baseline not in labels:
+        line = document.line_of(("baseline",))
+        yield Problem(
+            line, ("baseline",), f"no such environment; {not_one_of(baseline, labels)}", near(baseline, labels)
+        )
+
+
+def _same_workload_problems(document: Document) -> Iterator[Problem]:
+    seen: list[dict[str, Any]] = []
+    for index, entry in _mappings(document.value, "workloads"):
+        if entry in seen:
+            key: KeyPath = ("workloads", index)
+            yield Problem(document.line_of(key), key, "the same as one above it", "remove it, or change a parameter")
+        seen.append(entry)
+
+
+def _kernel_problems(document: Document) -> Iterator[Problem]:
+    for index, entry in _mappings(document.value, "environments"):
+        for name, exists in (("kernel", Path.is_file), ("kernel_modules", Path.is_dir)):
+            given = entry.get(name)
+            if isinstance(given, str) and "/" in given and not exists(Path(given)):
+                key: KeyPath = ("environments", index, name)
+                hint = "give the path of a kernel, or leave it out for the host's or the distribution's"
+                yield Problem(
+                    document.line_of(key), key, f"no such {'file' if name == 'kernel' else 'folder'}: {given!r}", hint
+                )
+
+
+def _scenario(file: Any) -> Scenario:
+    specs = tuple(_environment_spec(entry) for entry in file.environments)
+    return Scenario(
+        name=file.name,
+        description=file.description.strip(),
+        image=file.image,
+        baseline=file.baseline or specs[0].label,
+        rounds=file.rounds,
+        seed=file.seed,
+        resources=Resources(file.resources.cpus, file.resources.memory, file.resources.pids, file.resources.cpu_quota),
+        environments=specs,
+        workloads=tuple(_workload_spec(entry) for entry in file.workloads),
+        settle_ms=file.settle_ms,
+        timeout_s=file.timeout_s,
+    )
+
+
+def _environment_spec(entry: Any) -> EnvironmentSpec:
+    options = entry.model_dump(mode="json", exclude={"kind", "label"})
+    return EnvironmentSpec(entry.kind, entry.label or entry.kind, options)
+
+
+def _workload_spec(entry: Any) -> WorkloadSpec:
+    params = entry.model_dump(mode="json", exclude={"name"}, exclude_none=True)
+    return WorkloadSpec(entry.name, params)
