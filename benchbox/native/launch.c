@@ -226,10 +226,20 @@ static void remove_cgroup(const struct cgroup *group)
     }
 }
 
+static void remove_scratch(void)
+{
+    /* What a command leaves that wrote nothing, deepest first; only one that did write needs the walk. */
+    static const char *const folders[] = {"work/work", "work", "upper"};
+    char path[PATH_MAX];
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+        if (!join_path(path, sizeof path, plan.scratch, folders[i])) rmdir(path);
+    if (rmdir(plan.scratch)) nftw(plan.scratch, remove_entry, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+}
+
 static void clean_up(void)
 {
     while (made_cgroups > 0) remove_cgroup(&plan.cgroups[--made_cgroups]);
-    if (made_scratch) nftw(plan.scratch, remove_entry, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+    if (made_scratch) remove_scratch();
     made_scratch = 0;
 }
 
@@ -558,10 +568,11 @@ __attribute__((noreturn)) static void execute(void)
     fail("cannot execute %s", plan.command[0]);
 }
 
-__attribute__((noreturn)) static void run_child(int ready_end, int go, const sigset_t *signals)
+__attribute__((noreturn, noinline)) static void run_child(int ready_end, int go, const sigset_t *signals)
 {
     char byte;
     shared->started_ns = now_ns();
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (go >= 0) {
         if (read(go, &byte, 1) != 1) fail("the launcher has gone");
     } else {
@@ -607,15 +618,34 @@ static void write_id_maps(pid_t pid)
     if (put(folder, "gid_map", line)) die("cannot map groups (%s)", line);
 }
 
-static pid_t clone_child(int cgroup, int *pidfd)
+/* clone3(2) without a function of its own: a child that borrows its parent's memory (CLONE_VM) runs on the parent's
+ * stack as well, and would overwrite the return address of any function that has cloned. Inlined into a function that
+ * stays on the stack below, there is none. */
+__attribute__((always_inline)) static inline long raw_clone3(struct clone3_args *arguments)
 {
-    struct clone3_args arguments = {
-        .flags = plan.namespaces | CLONE_PIDFD | (cgroup >= 0 ? INTO_CGROUP : 0),
-        .pidfd = (uint64_t)(uintptr_t)pidfd,
-        .exit_signal = SIGCHLD,
-        .cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0,
-    };
-    return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+#if defined(__x86_64__)
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(SYS_clone3), "D"(arguments), "S"(sizeof *arguments) : "rcx", "r11", "memory");
+    return result;
+#elif defined(__aarch64__)
+    register long number __asm__("x8") = SYS_clone3;
+    register long first __asm__("x0") = (long)arguments;
+    register long second __asm__("x1") = sizeof *arguments;
+    __asm__ volatile("svc 0" : "+r"(first) : "r"(number), "r"(second) : "memory");
+    return first;
+#else
+    arguments->flags &= ~(uint64_t)(CLONE_VM | CLONE_VFORK);
+    long result = syscall(SYS_clone3, arguments, sizeof *arguments);
+    return result < 0 ? -errno : result;
+#endif
+}
+
+static uint64_t clone_flags(int cgroup)
+{
+    /* The child borrows this process's memory until it executes (as vfork(2) does): nothing is copied, and the CPU is
+     * its own at once. A user namespace needs us awake meanwhile, to write its maps. */
+    uint64_t borrowed = plan.namespaces & CLONE_NEWUSER ? 0 : CLONE_VM | CLONE_VFORK;
+    return plan.namespaces | CLONE_PIDFD | borrowed | (cgroup >= 0 ? INTO_CGROUP : 0);
 }
 
 static void note_end(int signal_number) { (void)signal_number; asked_to_end = 1; }
@@ -713,18 +743,24 @@ static void start_and_watch(void)
     int cgroup = unified_cgroup();
     seen.cgroups_ns = now_ns();
     if (pipe2(exec_pipe, O_CLOEXEC) || (plan.ready >= 0 && pipe2(ready_pipe, O_CLOEXEC)) || (separate_user && pipe2(go_pipe, O_CLOEXEC))) die("cannot make a pipe");
-    pid_t pid = clone_child(cgroup, &pidfd);
-    if (pid < 0) die("cannot clone");
+    struct clone3_args arguments = {
+        .flags = clone_flags(cgroup),
+        .pidfd = (uint64_t)(uintptr_t)&pidfd,
+        .exit_signal = SIGCHLD,
+        .cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0,
+    };
+    long pid = raw_clone3(&arguments);
     if (pid == 0) run_child(ready_pipe[1], go_pipe[0], &signals);
+    if (pid < 0) { errno = (int)-pid; die("cannot clone"); }
     close(exec_pipe[1]);
     if (plan.ready >= 0) close(ready_pipe[1]);
     if (cgroup >= 0) close(cgroup);
     if (separate_user) {
-        write_id_maps(pid);
+        write_id_maps((pid_t)pid);
         if (write(go_pipe[1], "", 1) != 1) die("cannot let the command go");
         close(go_pipe[1]);
     }
-    watch(pid, pidfd, exec_pipe[0], ready_pipe[0], &signals);
+    watch((pid_t)pid, pidfd, exec_pipe[0], ready_pipe[0], &signals);
 }
 
 /* ---- the end: account, remove, report ---- */
