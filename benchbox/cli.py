@@ -78,12 +78,14 @@ def commands() -> None:
 
 
 @commands.command()
-@_scenario_argument
+@click.argument("scenario_file", metavar="SCENARIO", required=False, type=click.Path(path_type=Path))
 @_shared
-@click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Folder of pages.")
-@click.option("--resume", metavar="RUN", help="Go on with an interrupted RUN of this scenario; repeats its broken round.")
+@click.option(
+    "--reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Folder of pages."
+)
+@click.option("--resume", metavar="RUN", help="Go on with an interrupted RUN; its broken round is repeated.")
 def run(
-    scenario_file: Path,
+    scenario_file: Path | None,
     rounds: int | None,
     seed: int | None,
     only: str | None,
@@ -102,14 +104,17 @@ def run(
     from benchbox.progress import Progress
     from benchbox.supervisor import supervise
 
-    scenario = _load(scenario_file, rounds, seed, only)
     record.check_writable(results)
-    job = _resumed_job(scenario, results, resume) if resume else _new_job(scenario, scenario_file, results)
-    job["require"] = [word for word in (require or "").split(",") if word]
-    _check_required(job["require"], scenario)
+    if resume:
+        job = _resumed_job(_load(scenario_file, rounds, seed, only) if scenario_file else None, results, resume)
+    elif scenario_file:
+        job = _new_job(_load(scenario_file, rounds, seed, only), scenario_file, results)
+    else:
+        raise UsageError("which scenario?", hint="benchbox run scenarios/startup.yaml")
+    job["require"] = _required(require, job["scenario"]["environments"])
     with Progress(sys.stderr, job, quiet=quiet) as progress:
         ending = supervise(job["run_id"], job, progress.on_event)
-    folder = results / job["run_id"]
+    folder = Path(job["results"], job["run_id"])
     if (folder / "manifest.json").exists():
         _print_result(folder, reports)
     if ending.reason:
@@ -144,26 +149,28 @@ def _new_job(scenario: "Scenario", scenario_file: Path, results: Path) -> dict[s
     }
 
 
-def _resumed_job(scenario: "Scenario", results: Path, name: str) -> dict[str, Any]:
+def _resumed_job(scenario: "Scenario | None", results: Path, name: str) -> dict[str, Any]:
     """Return the job that goes on with the run ``name``. Raises UsageError where that would mix unlike things."""
     from benchbox import record
     from benchbox.scenario import resolved
 
-    folder = record.find_run(results, name)
-    manifest = record.read_manifest(folder)
-    if manifest.scenario != resolved(scenario):
+    path = record.find_run(results, name)
+    manifest = record.read_manifest(path)
+    if scenario and manifest.scenario != resolved(scenario):
         raise UsageError(f"{manifest.run_id} was made with another scenario", hint="give the same file and options")
     _refuse_changed_host(manifest)
-    first_round = record.drop_broken_round(folder, manifest) + 1
-    if first_round > manifest.rounds:
+    samples, _ = record.read_samples(path)
+    last_whole = record.last_whole_round(manifest, samples)
+    if last_whole >= manifest.rounds:
         raise UsageError(f"{manifest.run_id} is complete", hint=f"benchbox show {manifest.run_id}")
+    record.drop_after_round(record.RunFolder(path, manifest.run_id), last_whole)
     return {
         "run_id": manifest.run_id,
         "scenario": manifest.scenario,
         "scenario_file": manifest.scenario_file,
-        "results": str(folder.parent),
+        "results": str(path.parent),
         "order": manifest.order,
-        "first_round": first_round,
+        "first_round": max(1, last_whole + 1),
         "resumed": True,
     }
 
@@ -179,13 +186,16 @@ def _refuse_changed_host(manifest: "Manifest") -> None:
         raise UsageError(f"this host has changed since {manifest.run_id}: {', '.join(changed)}", hint="start a new run")
 
 
-def _check_required(required: list[str], scenario: "Scenario") -> None:
-    known = {name for item in scenario.environments for name in (item.kind, item.label)}
-    for word in required:
+def _required(text: str | None, environments: list[dict[str, Any]]) -> list[str]:
+    """Return the words of ``--require``. Raises UsageError for one that the scenario does not have."""
+    words = [word for word in (text or "").split(",") if word]
+    known = sorted({entry[key] for entry in environments for key in ("kind", "label")})
+    for word in words:
         if word.partition(":")[0] not in known:
             raise UsageError(
-                f"--require {word}: the scenario has no such environment", hint=f"it has {', '.join(sorted(known))}"
+                f"--require {word}: the scenario has no such environment", hint=f"it has {', '.join(known)}"
             )
+    return words
 
 
 def _print_result(folder: Path, reports: Path) -> None:
@@ -238,10 +248,11 @@ def plan(
 ) -> int:
     """Say what `run` would do, and do nothing: cells, order, time, rights, disk."""
     from benchbox import forecast
+    from benchbox.scenario import resolved
 
     scenario = _load(scenario_file, rounds, seed, only)
-    _check_required([word for word in (require or "").split(",") if word], scenario)
-    found = forecast.forecast(scenario, results)
+    required = _required(require, resolved(scenario)["environments"])
+    found = forecast.forecast(scenario, results, required)
     click.echo(json.dumps(forecast.as_dict(found), indent=2) if as_json else forecast.as_text(found, brief=quiet))
     return EXIT_DONE
 
@@ -281,7 +292,7 @@ def list_runs(results: Path, as_json: bool) -> int:
     """List the runs in the results folder, the newest last."""
     from benchbox import record
 
-    manifests = record.list_runs(results)
+    manifests = [record.read_manifest(path) for path in record.list_runs(results)]
     if as_json:
         keys = {"run_id", "created_at", "exit_state", "rounds"}
         click.echo(json.dumps([manifest.model_dump(include=keys) for manifest in manifests], indent=2))
@@ -344,7 +355,7 @@ def export(run_name: str, results: Path, form: str, out: Path | None) -> int:
     samples, notes = record.read_samples(folder)
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(out.open("w", newline="")) if out else sys.stdout
-        exports.write_csv(target, record.read_manifest(folder), samples)
+        exports.write_csv(exports.export_rows(record.read_manifest(folder), samples), target)
     for note in notes:
         click.echo(note, err=True)
     return EXIT_DONE

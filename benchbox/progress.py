@@ -1,35 +1,32 @@
 """Shows a run while it goes: bars with medians and an ETA on a terminal, plain lines elsewhere."""
 
 import statistics
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from benchbox.plan import eta_s, remaining
 from benchbox.units import format_duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-#: How many samples of a cell the ETA looks back on.
-_RECENT = 20
 #: What a sample costs beside its stages (settling, the record), for the ETA.
 _BETWEEN_S = 0.015
 
 
-class Ledger:
+class Tally:
     """What is done and what is left, for medians and the ETA. Pure: fed with events, asked for numbers."""
 
-    def __init__(self, order: list[list[str]], first_round: int) -> None:
-        planned = [order[0], *order[first_round:]] if order else []
-        self.left = {cell: sum(names.count(cell) for names in planned) for names in planned for cell in names}
+    def __init__(self, order: Sequence[Sequence[str]], first_round: int) -> None:
+        self.left = {cell: count + 1 for cell, count in remaining(order, first_round).items()}
         self.total = dict(self.left)
-        self.ready_s: dict[str, list[float]] = {cell: [] for cell in self.left}
-        self.elapsed_s: dict[str, deque[float]] = {cell: deque(maxlen=_RECENT) for cell in self.left}
-        self.failed = dict.fromkeys(self.left, 0)
+        self._ready_s: dict[str, list[float]] = {cell: [] for cell in self.left}
+        self._elapsed_s: dict[str, list[float]] = {cell: [] for cell in self.left}
+        self._failed = dict.fromkeys(self.left, 0)
 
-    def keep_only(self, environments: list[str]) -> None:
+    def keep_only(self, environments: Sequence[str]) -> None:
         """Forget the cells of environments that are not measured."""
         for cell in [name for name in self.left if name.partition("/")[0] not in environments]:
             self.drop(cell)
@@ -40,26 +37,20 @@ class Ledger:
     def note(self, event: Mapping[str, Any]) -> None:
         cell = event["cell"]
         self.left[cell] = max(0, self.left.get(cell, 0) - 1)
-        self.elapsed_s[cell].append(event["elapsed_s"])
+        self._elapsed_s[cell].append(event["elapsed_s"] + _BETWEEN_S)
         if event["status"] != "ok":
-            self.failed[cell] += 1
+            self._failed[cell] += 1
         elif event["ready_s"] is not None and event["round"] > 0:
-            self.ready_s[cell].append(event["ready_s"])
+            self._ready_s[cell].append(event["ready_s"])
 
     def median_text(self, cell: str) -> str:
-        values = self.ready_s[cell]
+        values, failed = self._ready_s[cell], self._failed[cell]
         text = f"median {format_duration(statistics.median(values))}" if values else "median -"
-        return f"{text}, {self.failed[cell]} failed" if self.failed[cell] else text
+        return f"{text}, {failed} failed" if failed else text
 
-    def eta_s(self) -> float | None:
-        """Seconds until the end by the medians of what was measured; None while a cell has not been seen at all."""
-        total = 0.0
-        for cell, left in self.left.items():
-            if left and not self.elapsed_s[cell]:
-                return None
-            if left:
-                total += left * (statistics.median(self.elapsed_s[cell]) + _BETWEEN_S)
-        return total
+    def left_text(self) -> str:
+        seconds = eta_s(self._elapsed_s, self.left)
+        return "" if seconds is None else f"{format_duration(seconds)} left"
 
 
 class Progress:
@@ -68,7 +59,7 @@ class Progress:
     def __init__(self, stream: TextIO, job: Mapping[str, Any], *, quiet: bool = False) -> None:
         self._stream, self._quiet = stream, quiet
         self._job = job
-        self._ledger = Ledger(job["order"], job["first_round"])
+        self._tally = Tally(job["order"], job["first_round"])
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last_round = -1
@@ -118,16 +109,16 @@ class Progress:
             self._say(f"  next: {event['fix']}")
 
     def _on_start(self, event: Mapping[str, Any]) -> None:
-        self._ledger.keep_only(event["measured"])
+        self._tally.keep_only(event["measured"])
         self._say(f"run {self._job['run_id']}: {len(self._job['order']) - 1} rounds, and one to prime")
         if self._bars:
-            for cell in self._ledger.left:
-                total = self._ledger.total[cell]
+            for cell in self._tally.left:
+                total = self._tally.total[cell]
                 self._tasks[cell] = self._bars.add_task(cell, total=total, median="median -")
-            self._tasks[""] = self._bars.add_task("all", total=sum(self._ledger.left.values()), median="")
+            self._tasks[""] = self._bars.add_task("all", total=sum(self._tally.left.values()), median="")
 
     def _on_sample(self, event: Mapping[str, Any]) -> None:
-        self._ledger.note(event)
+        self._tally.note(event)
         if event["status"] != "ok":
             self._say(f"round {event['round']}: {event['cell']} {event['status']}: {event['reason']}")
         if self._bars:
@@ -138,19 +129,18 @@ class Progress:
 
     def _advance(self, cell: str) -> None:
         assert self._bars
-        self._bars.update(self._tasks[cell], advance=1, median=self._ledger.median_text(cell))
-        eta_s = self._ledger.eta_s()
-        self._bars.update(self._tasks[""], advance=1, median="" if eta_s is None else f"{format_duration(eta_s)} left")
+        self._bars.update(self._tasks[cell], advance=1, median=self._tally.median_text(cell))
+        self._bars.update(self._tasks[""], advance=1, median=self._tally.left_text())
 
     def _on_abandoned(self, event: Mapping[str, Any]) -> None:
-        self._ledger.drop(event["cell"])
+        self._tally.drop(event["cell"])
         self._say(f"{event['cell']}: abandoned after failing in the same way: {event['reason']}")
 
     def _line(self, number: int) -> str:
-        eta_s = self._ledger.eta_s()
-        left = "" if eta_s is None else f", {format_duration(eta_s)} left"
-        medians = "; ".join(f"{cell} {self._ledger.median_text(cell)}" for cell in self._ledger.left)
-        return f"round {number} of {len(self._job['order']) - 1}{left}: {medians}" if number else "priming round"
+        if not number:
+            return "priming round"
+        medians = "; ".join(f"{cell} {self._tally.median_text(cell)}" for cell in self._tally.left)
+        return f"round {number} of {len(self._job['order']) - 1}, {self._tally.left_text()}: {medians}"
 
 
 def _bars(stream: TextIO) -> "Bars":
@@ -158,6 +148,11 @@ def _bars(stream: TextIO) -> "Bars":
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[median]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[median]}"),
+    )
     # Four times a second: the display shares the harness's CPUs, and must not be a load of its own.
     return Bars(*columns, console=Console(file=stream), refresh_per_second=4)

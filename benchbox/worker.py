@@ -14,26 +14,25 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from benchbox import host, images, noise, record
+from benchbox import host, images, record
 from benchbox.engine import Engine, PlannedCell, stored_counters
 from benchbox.environments import environment
 from benchbox.errors import BenchboxError, UnavailableError
 from benchbox.linux import cgroups, mounts, processes
 from benchbox.linux.ledger import Ledger
 from benchbox.model import EnvironmentSpec, Image, Session, Workspace
+from benchbox.noise import NoiseMeter, between
 from benchbox.record import EnvironmentRecord, ImageRecord, Manifest, RunFolder
-from benchbox.scenario import Cell, Scenario, cells, environment_specs, from_resolved, resolved, resources_of
+from benchbox.scenario import Cell, Scenario, cells, from_resolved, resolved
 from benchbox.workloads import TABLE as WORKLOADS
 
 Job = Mapping[str, Any]
 Emit = Callable[[Mapping[str, Any]], None]
-
-_PREPARED_GC_FREEZE: Final = True
 
 
 @dataclass
@@ -61,14 +60,15 @@ class HostConditions:
     def __init__(self, settle_ms: float) -> None:
         self._settle_s = settle_ms / 1000
         self._layout = cgroups.detect()
+        self._meter = NoiseMeter()
 
     def settle(self) -> None:
         time.sleep(self._settle_s)
         cgroups.warm_joins(self._layout)
 
     def noise(self) -> Callable[[], dict[str, float]]:
-        before = noise.snapshot()
-        return lambda: noise.between(before, noise.snapshot())
+        before = self._meter.snapshot()
+        return lambda: between(before, self._meter.snapshot())
 
 
 def main(argv: Sequence[str]) -> int:
@@ -109,7 +109,9 @@ class Measurement:
             self._update(folder, environments=prepared.records)
             planned = [planned_cell(cell, self._scenario) for cell in cells(self._scenario)]
             order = [tuple(names) for names in self._job["order"]]
-            self._emit({"event": "start", "measured": sorted(prepared.sessions), "first_round": self._job["first_round"]})
+            self._emit(
+                {"event": "start", "measured": sorted(prepared.sessions), "first_round": self._job["first_round"]}
+            )
             self._engine = Engine(
                 planned, order, prepared.sessions, HostConditions(self._scenario.settle_ms), writer, self._emit
             )
@@ -143,9 +145,10 @@ class Measurement:
         )
 
     def _open_record(self, image: Image) -> RunFolder:
-        if self._job["first_round"] > 1 or self._job.get("resumed"):
-            folder = RunFolder(Path(self._job["results"], self._job["run_id"]))
-            self._update(folder, exit_state="running", ended_at=None, resumed=record.read_manifest(folder.path).resumed + 1)
+        if self._job["resumed"]:
+            folder = RunFolder(Path(self._job["results"], self._job["run_id"]), self._job["run_id"])
+            resumed = record.read_manifest(folder).resumed + 1
+            self._update(folder, exit_state="running", exit_reason=None, ended_at=None, resumed=resumed)
             return folder
         return record.create(Path(self._job["results"]), self._manifest(image))
 
@@ -160,7 +163,7 @@ class Measurement:
             seed=scenario.seed,
             rounds=scenario.rounds,
             baseline=scenario.baseline,
-            cells=[record.CellRecord(**cell.as_dict()) for cell in cells(scenario)],
+            cells=[record.CellRecord(**asdict(cell)) for cell in cells(scenario)],
             order=[list(names) for names in self._job["order"]],
             image=ImageRecord(name=image.name, digest=image.digest, executables=dict(image.executables)),
             host=fingerprint,
@@ -171,17 +174,22 @@ class Measurement:
         )
 
     def _update(self, folder: RunFolder, **changes: Any) -> None:
-        record.write_manifest(folder, record.read_manifest(folder.path).model_copy(update=changes))
+        record.write_manifest(folder, record.read_manifest(folder).model_copy(update=changes))
 
     def _prepare(self, stack: ExitStack, image: Image, workspace: Workspace) -> Prepared:
         prepared = Prepared()
-        for spec in environment_specs(self._scenario):
+        for spec in self._scenario.environments:
             if self._stop.is_set():
                 break
             self._emit({"event": "prepare", "what": f"environment {spec.label}"})
             found = self._open(stack, spec, image, workspace, prepared)
             prepared.records.append(found)
-            self._emit({"event": "environment", **found.model_dump(include={"label", "kind", "state", "reason", "fix", "applied"})})
+            self._emit(
+                {
+                    "event": "environment",
+                    **found.model_dump(include={"label", "kind", "state", "reason", "fix", "applied"}),
+                }
+            )
         return prepared
 
     def _open(
@@ -195,12 +203,16 @@ class Measurement:
             state = "failed" if required else "skipped"
             return EnvironmentRecord.model_validate({**basis, "state": state, "reason": offer.reason, "fix": offer.fix})
         try:
-            session = stack.enter_context(kind.open(spec, image, resources_of(self._scenario), workspace))
+            session = stack.enter_context(kind.open(spec, image, self._scenario.resources, workspace))
         except UnavailableError as error:
             state = "failed" if required else "skipped"
-            return EnvironmentRecord.model_validate({**basis, "state": state, "reason": error.message, "fix": error.hint})
+            return EnvironmentRecord.model_validate(
+                {**basis, "state": state, "reason": error.message, "fix": error.hint}
+            )
         except BenchboxError as error:
-            return EnvironmentRecord.model_validate({**basis, "state": "failed", "reason": error.message, "fix": error.hint})
+            return EnvironmentRecord.model_validate(
+                {**basis, "state": "failed", "reason": error.message, "fix": error.hint}
+            )
         applied = dict(session.applied())
         if missing := unmet(required, applied):
             return EnvironmentRecord.model_validate({**basis, "state": "failed", "reason": missing, "applied": applied})
@@ -248,16 +260,8 @@ def unmet(required: Sequence[str], applied: Mapping[str, Any]) -> str | None:
 def planned_cell(cell: Cell, scenario: Scenario) -> PlannedCell:
     """Return ``cell`` as the engine needs it."""
     workload = WORKLOADS[cell.workload]
-    command = workload.command(cell.params)
-    if scenario.timeout_s is not None:
-        command = _with_timeout(command, scenario.timeout_s)
+    command = replace(workload.command(cell.params), timeout_s=scenario.timeout_s)
     return PlannedCell(cell.id, cell.environment, cell.workload, cell.params, command, workload.parse)
-
-
-def _with_timeout(command: Any, timeout_s: float) -> Any:
-    from dataclasses import replace
-
-    return replace(command, timeout_s=timeout_s)
 
 
 def _quiet_collector() -> None:

@@ -28,9 +28,9 @@ def workspace(cpus: int = 1) -> Iterator[Workspace]:
     os.sched_setaffinity(0, harness)
     mounts.enter_private()
     name = f"benchbox-bench-{secrets.token_hex(2)}"
-    with tempfile.TemporaryDirectory(prefix="benchbox-", dir="/var/tmp") as scratch:
-        with tempfile.TemporaryDirectory(prefix="benchbox-", dir="/tmp") as runtime:
-            yield Workspace("bench", Path(scratch), Path(runtime), name, chosen, harness, NoLedger())
+    temporary = tempfile.TemporaryDirectory
+    with temporary(prefix="benchbox-", dir="/var/tmp") as scratch, temporary(prefix="benchbox-", dir="/tmp") as runtime:
+        yield Workspace("bench", Path(scratch), Path(runtime), name, chosen, harness, NoLedger())
     for root in cgroups.detect().roots():
         cgroups.remove_tree(root / name)
 

@@ -39,7 +39,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    root: Literal["overlay", "bind"] = Field("overlay", description="a writable layer over the image, or the image read-only")
+    root: Literal["overlay", "bind"] = Field(
+        "overlay", description="a writable layer over the image, or the image read-only"
+    )
     layer: Literal["tmpfs", "disk"] = Field("tmpfs", description="where the writable layer lies")
     network: bool = Field(True, description="a network namespace of its own with a loopback interface")
     hostname: str = Field("benchbox", pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$", description="host name inside")
@@ -56,7 +58,9 @@ class Container:
                 return Availability.no(f"this kernel has no {name} namespaces", "use a kernel that has them")
         options = Options(**spec.options)
         if options.root == "overlay" and "\toverlay\n" not in Path("/proc/filesystems").read_text() and not _loadable():
-            return Availability.no("this kernel has no overlay file system", "load it (modprobe overlay) or set root: bind")
+            return Availability.no(
+                "this kernel has no overlay file system", "load it (modprobe overlay) or set root: bind"
+            )
         return cgroups.availability(cgroups.detect(), cgroups.Limits(memory_bytes=1, pids=1))
 
     @contextmanager
@@ -96,7 +100,12 @@ def _layers(options: Options, folder: Path) -> Iterator[Path]:
 
 
 def container_plan(
-    command: Command, image_root: Path, scratch: Path, groups: cgroups.CgroupPlan, cpus: tuple[int, ...], options: Options
+    command: Command,
+    image_root: Path,
+    scratch: Path,
+    groups: cgroups.CgroupPlan,
+    cpus: tuple[int, ...],
+    options: Options,
 ) -> LaunchPlan:
     """Return the start of ``command`` in a container. Pure."""
     root = Root("root-overlay", image_root, scratch) if options.root == "overlay" else Root("root-ro-bind", image_root)

@@ -34,7 +34,11 @@ class Requested:
 
     @classmethod
     def of(cls, resources: Resources, cpus: tuple[int, ...]) -> "Requested":
-        limits: dict[str, Any] = {"cpus": format_cpu_list(cpus), "memory_bytes": resources.memory_bytes, "pids": resources.pids}
+        limits: dict[str, Any] = {
+            "cpus": format_cpu_list(cpus),
+            "memory_bytes": resources.memory_bytes,
+            "pids": resources.pids,
+        }
         return cls(limits | {"cpu_quota": resources.cpu_quota})
 
     def difference(self, applied: Mapping[str, Any]) -> str | None:
@@ -60,7 +64,9 @@ class LaunchedSession:
         self._requested = requested
         self._program = native.program("launch")
         self._names = (f"s{number}" for number in itertools.count(1))
-        latency = processes.run([self._program, "--cpus", format_cpu_list(cpus), "--channel-latency", "200"], timeout_s=10)
+        latency = processes.run(
+            [self._program, "--cpus", format_cpu_list(cpus), "--channel-latency", "200"], timeout_s=10
+        )
         self._applied = {**applied, "channel_latency_ns": int(latency.stdout)}
 
     def start(self, command: Command) -> Running:

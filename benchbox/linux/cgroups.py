@@ -377,7 +377,9 @@ def _cpu_counters(found: Mapping[tuple[int, str], str]) -> Iterator[Counter]:
         ticks = parse_keyed(found.get((1, "cpuacct.stat"), ""))
         for name in ("user", "system"):
             if name in ticks:
-                yield Counter(f"cpu.{name}", ticks[name] / os.sysconf("SC_CLK_TCK"), "s", f"cgroup1 cpuacct.stat {name}")
+                yield Counter(
+                    f"cpu.{name}", ticks[name] / os.sysconf("SC_CLK_TCK"), "s", f"cgroup1 cpuacct.stat {name}"
+                )
     if "throttled_usec" in v2 and (2, "cpu.max") in found:
         yield Counter("cpu.throttled", v2["throttled_usec"] / 1e6, "s", "cgroup2 cpu.stat throttled_usec")
     elif (1, "cpu.stat") in found:

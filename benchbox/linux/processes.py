@@ -57,7 +57,9 @@ def run(
         raise EnvironmentFailure(f"{' '.join(words)}: not done after {timeout_s:g} s") from error
     except OSError as error:
         raise EnvironmentFailure(f"{words[0]}: {error.strerror}") from error
-    result = Completed(words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+    result = Completed(
+        words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    )
     if check and result.status != 0:
         tail = (result.stderr or result.stdout).strip()[-_TAIL_CHARACTERS:]
         raise EnvironmentFailure(f"{' '.join(words)}: {describe_status(result.status)}: {tail}")

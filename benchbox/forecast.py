@@ -1,0 +1,136 @@
+"""What a run would do, said without doing it: cells, order, time, rights, disk."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchbox import images, plan, record
+from benchbox.environments import environment
+from benchbox.scenario import Scenario, cells
+from benchbox.units import format_duration, format_size
+
+#: What a sample takes where nothing has been measured here yet, in s. A guest's is that of emulation, the slower case.
+_TYPICAL_S: Final[Mapping[str, float]] = {"native": 0.02, "container": 0.03, "vm": 4.0}
+_SAMPLE_BYTES: Final = 2500
+#: What the image and the guest kernel take when they are not in the cache yet.
+_FIRST_TIME_BYTES: Final = 250 << 20
+
+
+@dataclass(frozen=True)
+class EnvironmentForecast:
+    """Whether this host offers an environment, by a look that changes nothing."""
+
+    label: str
+    kind: str
+    available: bool
+    reason: str | None
+    fix: str | None
+    required: bool
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """See the module. ``duration_s`` rests on ``duration_basis``."""
+
+    name: str
+    cells: tuple[str, ...]
+    order: tuple[tuple[str, ...], ...]
+    rounds: int
+    duration_s: float
+    duration_basis: str
+    environments: tuple[EnvironmentForecast, ...]
+    record_bytes: int
+    cache_bytes: int
+    cache_missing_bytes: int
+
+
+def forecast(scenario: Scenario, results: Path, required: Sequence[str] = ()) -> Forecast:
+    """Look at this host and at earlier runs of the scenario; nothing is started or written."""
+    offers = tuple(_offer(spec, required) for spec in scenario.environments)
+    available = {offer.label for offer in offers if offer.available}
+    planned = tuple(cell.id for cell in cells(scenario))
+    measured = [cell for cell in cells(scenario) if cell.environment in available]
+    earlier = _earlier_s(scenario.name, results)
+    kinds = {spec.label: spec.kind for spec in scenario.environments}
+    typical = {cell.id: earlier.get(cell.id, _TYPICAL_S.get(kinds[cell.environment], 1.0)) for cell in measured}
+    known = [cell.id for cell in measured if cell.id in earlier]
+    cached = sum(images.disk_bytes().values())
+    return Forecast(
+        scenario.name,
+        planned,
+        plan.order(planned, scenario.rounds, scenario.seed),
+        scenario.rounds,
+        plan.estimate_s([cell.id for cell in measured], scenario.rounds, typical)
+        + 0.015 * len(measured) * scenario.rounds,
+        _basis(len(known), len(measured)),
+        offers,
+        _SAMPLE_BYTES * len(planned) * (scenario.rounds + 1),
+        cached,
+        0 if cached else _FIRST_TIME_BYTES,
+    )
+
+
+def _basis(known: int, measured: int) -> str:
+    if known and known == measured:
+        return "the last run of this scenario here"
+    return (
+        "the last run here, and rough figures for what it lacks"
+        if known
+        else "rough figures, nothing was measured here yet"
+    )
+
+
+def _offer(spec: Any, required: Sequence[str]) -> EnvironmentForecast:
+    offer = environment(spec.kind).check(spec)
+    needed = any(word.partition(":")[0] in (spec.kind, spec.label) for word in required)
+    return EnvironmentForecast(spec.label, spec.kind, offer.available, offer.reason, offer.fix, needed)
+
+
+def _earlier_s(name: str, results: Path) -> dict[str, float]:
+    """Return the median time of a sample, by cell, in the newest run of the scenario ``name``."""
+    for path in reversed(record.list_runs(results)):
+        if path.name.startswith(f"{name}-"):
+            return _typical_s(record.read_samples(path)[0])
+    return {}
+
+
+def _typical_s(samples: Sequence[record.Sample]) -> dict[str, float]:
+    spans: dict[str, list[int]] = {}
+    for sample in samples:
+        if sample.stages:
+            spans.setdefault(sample.cell, []).append(max(sample.stages.values()))
+    return {cell: sorted(values)[len(values) // 2] / 1e9 for cell, values in spans.items()}
+
+
+def as_dict(found: Forecast) -> dict[str, Any]:
+    """Return it in JSON types."""
+    return asdict(found)
+
+
+def as_text(found: Forecast, *, brief: bool = False) -> str:
+    """Return it for a terminal; ``brief`` leaves the order out."""
+    lines = [f"{found.name}: {len(found.cells)} cells, {found.rounds} rounds and one to prime"]
+    lines += [f"  time      about {format_duration(found.duration_s)} ({found.duration_basis})"]
+    lines += [f"  record    about {format_size(found.record_bytes)}"]
+    lines += [f"  cache     {format_size(found.cache_bytes)} there" + _missing(found.cache_missing_bytes)]
+    lines += ["environments"] + [_environment_line(item) for item in found.environments]
+    if not brief:
+        lines += ["order"] + [
+            f"  {_round_name(number)}: {' > '.join(names)}" for number, names in enumerate(found.order)
+        ]
+    return "\n".join(lines)
+
+
+def _missing(size_bytes: int) -> str:
+    return f", about {format_size(size_bytes)} to come with the first guest" if size_bytes else ""
+
+
+def _round_name(number: int) -> str:
+    return f"round {number}" if number else "priming"
+
+
+def _environment_line(item: EnvironmentForecast) -> str:
+    if item.available:
+        return f"  {item.label}: offered by this host, with the rights of this user"
+    return f"  {item.label}: {'fails' if item.required else 'skipped'}: {item.reason}\n    next: {item.fix}"
