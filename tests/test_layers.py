@@ -12,10 +12,10 @@ PACKAGE: Final = Path(__file__).parents[1] / "benchbox"
 
 #: From the top down. A layer imports itself and those below it; a row's members may import each other.
 LAYERS: Final = (
-    ("cli", "__main__"),
+    ("cli", "__main__", "progress"),
     ("supervisor",),
-    ("report", "analysis"),
-    ("engine", "worker", "doctor"),
+    ("report", "analysis", "export"),
+    ("engine", "worker", "forecast", "doctor"),
     ("scenario", "document", "complaints", "plan", "record", "host", "noise"),
     ("environments", "workloads"),
     ("virt",),
@@ -25,11 +25,11 @@ LAYERS: Final = (
     ("native",),
 )
 RANK: Final = {name: rank for rank, row in enumerate(LAYERS) for name in row}
-#: Imported by everything: the package itself (its version).
+#: Imported by everything: the package itself, for its version.
 ROOT: Final = ""
 #: They meet in ``model.Command`` and ``model.Outcome`` only.
 STRANGERS: Final = ({"environments", "workloads"},)
-#: Leaves below the layers that import them, for the sake of an exception class.
+#: Imported from below, too: what goes wrong has one set of words.
 LEAVES: Final = frozenset({"errors"})
 
 #: Read by every process, the measuring one and ``launch``'s planner among them.
