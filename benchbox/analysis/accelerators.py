@@ -4,7 +4,7 @@ What counts is what each sample says it ran with (flag ``accelerator``), then wh
 never what was asked for.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from benchbox.record import EnvironmentRecord, Sample
@@ -21,9 +21,12 @@ _SUFFIX: Final = {
 _REASON_KEYS: Final = ("accelerator_reason", "kvm_reason", "accelerator.reason")
 
 
-def accelerator_of(environment: EnvironmentRecord | None, samples: Iterable[Sample]) -> str | None:
-    """Return ``kvm``, ``tcg``, ``mixed`` or ``unknown`` for a guest, None for what needs no accelerator."""
-    seen = {sample.flags["accelerator"] for sample in samples if "accelerator" in sample.flags}
+def accelerator_of(environment: EnvironmentRecord | None, samples: Sequence[Sample]) -> str | None:
+    """Return ``kvm``, ``tcg``, ``mixed`` or ``unknown`` for a guest, None for what needs no accelerator.
+
+    Valid samples decide; a guest that never ran may only say what it was meant to run with.
+    """
+    seen = _flagged(sample for sample in samples if sample.status == "ok") or _flagged(samples)
     if len(seen) > 1:
         return "mixed"
     if seen:
@@ -41,22 +44,15 @@ def display_label(label: str, accelerator: str | None) -> str:
     return f"{label} ({_SUFFIX.get(accelerator, accelerator)})"
 
 
-def missing_kvm_notes(
-    environments: Sequence[EnvironmentRecord], accelerators: Mapping[str, set[str | None]]
-) -> tuple[str, ...]:
-    """Return why there is no number of a VM with KVM, where guests were measured and none of them ran with KVM.
-
-    ``accelerators`` maps the label of each environment to those of its cells. An environment that was skipped or failed
-    as a whole says its own reason elsewhere.
-    """
-    if any("kvm" in found for found in accelerators.values()):
-        return ()
-    guests = [e for e in environments if e.state == "measured" and accelerators.get(e.label, set()) - {None}]
-    return tuple(dict.fromkeys(f"VM with KVM: not measured here: {_reason(guest)}" for guest in guests))
-
-
-def _reason(environment: EnvironmentRecord) -> str:
+def missing_kvm_note(environment: EnvironmentRecord, failure: str | None = None) -> str:
+    """Return why there is no number of a VM with KVM; ``failure`` is the commonest one of its samples."""
     if environment.options.get("accelerator") == "tcg":
-        return "the scenario asks for emulation (accelerator: tcg)"
-    reasons = [text for text in map(environment.applied.get, _REASON_KEYS) if isinstance(text, str) and text]
-    return reasons[0] if reasons else environment.reason or "no guest has booted with KVM on this host"
+        reason: str | None = "the scenario asks for emulation (accelerator: tcg)"
+    else:
+        applied = [text for text in map(environment.applied.get, _REASON_KEYS) if isinstance(text, str) and text]
+        reason = applied[0] if applied else environment.reason or failure
+    return f"VM with KVM: not measured here: {reason or 'no guest has booted with KVM on this host'}"
+
+
+def _flagged(samples: Iterable[Sample]) -> set[str]:
+    return {sample.flags["accelerator"] for sample in samples if "accelerator" in sample.flags}

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from benchbox.analysis import statistics as st
-from benchbox.analysis.accelerators import accelerator_of, display_label, missing_kvm_notes
+from benchbox.analysis.accelerators import accelerator_of, display_label, missing_kvm_note
 from benchbox.analysis.samples import (
     exclusion,
     group_by_cell,
@@ -288,12 +288,9 @@ def _unit_of(metric: str) -> str:
 def _notes(
     manifest: Manifest, rows: Sequence[Row], by_cell: Mapping[str, list[Sample]], left_out: int
 ) -> tuple[str, ...]:
-    accelerators: dict[str, set[str | None]] = {}
-    for row in rows:
-        accelerators.setdefault(row.label, set()).add(row.accelerator)
     return (
         *_state_notes(manifest),
-        *missing_kvm_notes(manifest.environments, accelerators),
+        *_kvm_notes(manifest, rows),
         *_baseline_notes(manifest, rows),
         *_outlier_notes(rows),
         *_few_notes(rows),
@@ -311,6 +308,16 @@ def _state_notes(manifest: Manifest) -> list[str]:
     }
     text = texts.get(manifest.exit_state)
     return [f"{text}{because}."] if text else []
+
+
+def _kvm_notes(manifest: Manifest, rows: Sequence[Row]) -> list[str]:
+    """Say why no VM was measured with KVM, where guests were tried; an absent environment says its own reason."""
+    guests = [row for row in rows if row.accelerator is not None]
+    if any(row.accelerator == "kvm" and row.ok for row in guests):
+        return []
+    tried = {row.label: row.failures[0].reason if row.failures and not row.ok else None for row in guests}
+    measured = (e for e in manifest.environments if e.state == "measured" and e.label in tried)
+    return list(dict.fromkeys(missing_kvm_note(e, tried[e.label]) for e in measured))
 
 
 def _baseline_notes(manifest: Manifest, rows: Sequence[Row]) -> list[str]:

@@ -8,6 +8,7 @@ each script that may run, so that nothing else does. Jinja2 and plotly are impor
 import base64
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ SHOWN_ROUNDS: Final = 25
 
 #: A value that differs between the samples is listed with at most so many of its forms.
 _SHOWN_VARIANTS: Final = 4
+_NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,8 @@ def _sample_facts(samples: Iterable[Sample]) -> list[_Fact]:
 def _variants_text(counts: Counter[str]) -> str:
     if len(counts) == 1:
         return next(iter(counts))
+    if len(counts) > _SHOWN_VARIANTS and all(_NUMBER.fullmatch(value) for value in counts):
+        return f"{min(counts, key=float)} to {max(counts, key=float)}"
     shown = "; ".join(f"{value} ({count} samples)" for value, count in counts.most_common(_SHOWN_VARIANTS))
     rest = len(counts) - _SHOWN_VARIANTS
     return f"differs: {shown}" + (f"; {rest} more" if rest > 0 else "")

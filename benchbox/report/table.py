@@ -94,6 +94,7 @@ def _rich_table(table: Table, metric: str) -> "RenderableType":
     from rich.text import Text
 
     made = RichTable(title=Text(_heading(table, metric)), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    made.padding = (0, 1, 0, 0)
     texts = [cells(row) for row in table.rows]
     last = len(COLUMNS) - 1
     made.add_column(COLUMNS[0], overflow="fold", min_width=10)

@@ -78,6 +78,13 @@ def test_what_was_asked_for_proves_nothing() -> None:
     assert [note for note in summary.notes if note.startswith("VM with KVM: not measured here")]
 
 
+def test_a_guest_that_was_to_run_with_kvm_and_never_did_is_no_vm_with_kvm() -> None:
+    """Failed attempts prove nothing: the missing number is told with the reason of the failures."""
+    taken = [failed("vm", number, "guest paused: internal error", flags={"accelerator": "kvm"}) for number in (1, 2, 3)]
+    summary = summarise(manifest(("vm",), 8, records=[environment("vm", applied={})]), taken)
+    assert "VM with KVM: not measured here: guest paused: internal error" in summary.notes
+
+
 def test_kvm_and_emulation_in_one_cell_share_no_number() -> None:
     """A mixture would be a number of nothing, so there is none."""
     taken = [sample("vm", n, flags={"accelerator": "kvm" if n % 2 else "tcg"}) for n in range(1, 9)]

@@ -1,19 +1,26 @@
 """Synthetic runs for the tests of analysis and report: realistic numbers, seeded, no clock."""
 
-import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from benchbox.record import (
+    AbandonedCell,
     CellRecord,
+    CounterValue,
     EnvironmentRecord,
     ImageRecord,
     Manifest,
     MetricValue,
+    RunFolder,
     Sample,
+    SampleWriter,
+    write_manifest,
 )
+
+#: Tries to break out of text, attributes, scripts, templates and plotly's labels.
+EVIL: Final = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'{{7*7}}${8*8}<!--\u2028"
 
 #: Median duration of each stage in ns, in the order of stages.
 STAGES_NS: Final[Mapping[str, Mapping[str, int]]] = {
@@ -171,10 +178,51 @@ def samples(
     return made
 
 
-def write_run(folder: Path, run: Manifest, taken: Iterable[Sample]) -> Path:
+def write_run(path: Path, run: Manifest, taken: Iterable[Sample]) -> Path:
     """Write a run as it lies on disk and return its folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").write_text(run.model_dump_json(indent=1), encoding="utf-8")
-    with (folder / "samples.jsonl").open("w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(one.model_dump(mode="json")) + "\n" for one in taken)
-    return folder
+    path.mkdir(parents=True, exist_ok=True)
+    folder = RunFolder(path, run.run_id)
+    write_manifest(folder, run)
+    with SampleWriter(folder) as writer:
+        for one in taken:
+            writer.append(one)
+    return path
+
+
+def evil_run() -> tuple[Manifest, list[Sample], list[str]]:
+    """Return a run in which everything that others write is hostile."""
+    cells = [
+        CellRecord(id=EVIL + label, environment=label + EVIL, workload=EVIL, params={EVIL: EVIL}) for label in "ab"
+    ]
+    records = [
+        environment("a" + EVIL, kind=EVIL, applied={EVIL: {EVIL: [EVIL, {EVIL: EVIL}]}}, reason=EVIL, fix=EVIL,
+                    account={EVIL: CounterValue(value=1, unit=EVIL, source=EVIL)}),
+        environment("b" + EVIL, kind="vm", applied={"accelerator": EVIL, "accelerator_reason": EVIL}),
+        environment("c" + EVIL, kind=EVIL, state="skipped", reason=EVIL, fix=EVIL),
+    ]  # fmt: skip
+    run = manifest(
+        cells=cells,
+        records=records,
+        baseline="a" + EVIL,
+        scenario={"name": EVIL, "description": EVIL},
+        scenario_file=EVIL,
+        exit_state="failed",
+        exit_reason=EVIL,
+        created_at=EVIL,
+        run_id=EVIL,
+        image=ImageRecord(name=EVIL, digest=EVIL, executables={EVIL: EVIL}),
+        host={EVIL: {EVIL: EVIL}},
+        tools={EVIL: EVIL},
+        abandoned=[AbandonedCell(cell=EVIL, reason=EVIL, after_round=1)],
+    )
+    made: dict[str, Any] = {
+        "workload": EVIL,
+        "stages_ns": {EVIL: 1000, "ready": 1000},
+        "flags": {EVIL: EVIL},
+        "applied": {EVIL: EVIL},
+    }
+    taken = [
+        sample(cell.environment, number, cell=cell.id, **made) for number in range(1, 9) for cell in cells
+    ]  # fmt: skip
+    bad = failed("a" + EVIL, 9, EVIL, cell=cells[0].id, output_tail=EVIL, console_tail=EVIL, **made)
+    return run, [*taken, bad], [EVIL]

@@ -1,0 +1,109 @@
+"""The page in a real browser: it draws, complains about nothing, asks for nothing, and its numbers are the record's."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchbox.analysis.statistics import median
+from benchbox.record import Sample
+from benchbox.report.page import write_page
+from tests.report.browser import EXECUTABLE, Browser, browser
+from tests.report.records import evil_run, failed, manifest, sample, samples, write_run
+
+pytestmark = [pytest.mark.integration, pytest.mark.browser]
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Browser]:
+    if EXECUTABLE is None:
+        if "browser" in os.environ.get("BENCHBOX_REQUIRE", ""):
+            pytest.fail("BENCHBOX_REQUIRE asks for a browser, and no Chromium was found")
+        pytest.skip("no Chromium was found")
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(tmp_path: Path, tab: Browser) -> Path:
+    """A page with all there is: three environments, failures, outliers; the tab's complaints are forgotten."""
+    tab.problems.clear()
+    tab.requests.clear()
+
+    def instead(label: str, number: int) -> Sample | None:
+        if label == "vm" and number in (4, 11):
+            return failed(label, number, "guest paused: internal error", console_tail="panic")
+        return sample(label, number, factor=3) if (label, number) == ("container", 9) else None
+
+    folder = write_run(tmp_path / "run", manifest(), samples(replace=instead))
+    return write_page(folder, tmp_path / "page.html")
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_the_page_draws_without_a_complaint_or_a_request(tab: Browser, page: Path, width: int) -> None:
+    """Every figure has its dots or bars, nothing is on the console, only the file was loaded, nothing sticks out."""
+    tab.open(page, width)
+    dots, *waterfalls = tab.evaluate(
+        "[...document.querySelectorAll('[data-figure]')].map(e => e.querySelectorAll('.point').length)"
+    )
+    # 20 + 20 + 18 valid ones, 2 crosses, and the rings of what is flagged.
+    assert dots >= 61
+    assert waterfalls == [6, 7, 7]
+    assert tab.problems == []
+    assert tab.requests == [page.absolute().as_uri()]
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_numbers_on_the_page_are_the_records(tab: Browser, page: Path) -> None:
+    """The median that the browser shows is that of the lines in samples.jsonl, and so are the drawn dots."""
+    tab.open(page)
+    lines = (page.parent / "run" / "samples.jsonl").read_text().splitlines()
+    shown = tab.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('tr[data-cell]')].map(row =>"
+        " [row.dataset.cell, Number(row.querySelector('[data-field=median]').dataset.value)]))"
+    )
+    drawn = tab.evaluate(
+        "document.querySelector('[data-figure]').data.filter(t => t.name === 'valid').map(t => Array.from(t.y))"
+    )
+    taken = [json.loads(line) for line in lines]
+    for cell, values in zip(shown, drawn, strict=True):
+        recorded = [
+            one["metrics"]["startup.ready"]["value"]
+            for one in taken
+            if one["cell"] == cell and one["round"] > 0 and one["status"] == "ok"
+        ]
+        assert shown[cell] == median(recorded)
+        assert sorted(values) == sorted(recorded)
+
+
+def test_hostile_text_runs_nothing(tab: Browser, page: Path) -> None:
+    """Scripts in names, labels and outputs are shown, not run; plotly draws their letters."""
+    run, taken, _ = evil_run()
+    folder = write_run(page.parent / "evil", run, taken)
+    tab.call("Page.addScriptToEvaluateOnNewDocument", source="window.alert = (n) => { window.harmed = n; };")
+    tab.open(write_page(folder, page.parent / "evil.html"))
+    assert tab.evaluate("window.harmed === undefined")
+    assert tab.problems == []
+    assert len(tab.requests) == 1
+    assert tab.evaluate("document.querySelectorAll('img, iframe, a').length") == 0
+    assert tab.evaluate("document.querySelector('[data-figure]').textContent.includes('<script>')")
+
+
+def test_a_script_that_got_into_the_page_is_refused_by_its_policy(tab: Browser, page: Path) -> None:
+    """Should escaping ever fail: the browser runs only the scripts whose hashes the page names."""
+    text = page.read_text(encoding="utf-8")
+    broken = page.with_name("broken.html")
+    broken.write_text(text.replace("<main>", "<main><script>window.harmed = 1</script>", 1), encoding="utf-8")
+    tab.open(broken)
+    assert tab.evaluate("window.harmed === undefined")
+    assert any("Content Security Policy" in problem for problem in tab.problems)
+
+
+def test_thousands_of_samples_are_drawn(tab: Browser, page: Path) -> None:
+    """Beyond the limit for vector elements the dots are on a canvas, or fall back where there is no WebGL."""
+    folder = write_run(page.parent / "many", manifest(rounds=2_000), samples(rounds=2_000))
+    tab.open(write_page(folder, page.parent / "many.html"))
+    assert tab.evaluate("document.querySelectorAll('[data-figure] canvas, [data-figure] .point').length") > 0
+    assert not [problem for problem in tab.problems if "GPU stall" not in problem]

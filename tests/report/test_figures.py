@@ -1,0 +1,86 @@
+"""The figures show the samples, and foreign text only as text."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from benchbox.analysis.samples import group_by_cell
+from benchbox.analysis.summary import summarise
+from benchbox.report import figures
+from tests.report.records import failed, manifest, sample, samples
+
+
+def test_a_waterfalls_bars_follow_each_other_and_are_the_stage_medians() -> None:
+    """Each bar begins where the one before ended, its length is the median of its stage."""
+    row = summarise(manifest(), samples()).tables[0].rows[1]
+    bars = figures.waterfall(row)["data"][0]
+    assert bars["x"] == [stage.median_s for stage in row.stages]
+    assert bars["y"] == ["cgroups", "started", "isolated", "exec", "ready", "exited", "cleaned"]
+    for begin, length, following in zip(bars["base"], bars["x"], bars["base"][1:], strict=False):
+        assert following == pytest.approx(begin + length)
+
+
+def test_every_valid_sample_is_a_dot_with_its_exact_value() -> None:
+    """All of them, in their round, none of the priming round."""
+    taken = samples()
+    summary = summarise(manifest(), taken)
+    dots = figures.dots(summary.tables[0], group_by_cell(taken), summary.metric)
+    drawn = [trace for trace in dots["data"] if trace["name"] == "valid"]
+    for trace, row in zip(drawn, summary.tables[0].rows, strict=True):
+        expected = {s.round: s.metrics["startup.ready"].value for s in taken if s.cell == row.cell and s.round > 0}
+        assert dict(zip(trace["x"], trace["y"], strict=True)) == expected
+
+
+def test_a_failed_sample_is_a_cross_in_its_round_with_its_reason() -> None:
+    """It has no value, so it stands at the lower edge, inside the panel's range and below every dot."""
+    taken = samples(replace=lambda e, n: failed(e, n, "exit status 7") if (e, n) == ("container", 3) else None)
+    summary = summarise(manifest(), taken)
+    dots = figures.dots(summary.tables[0], group_by_cell(taken), summary.metric)
+    (cross,) = [trace for trace in dots["data"] if trace["name"] == "not valid"]
+    valid = next(t for t in dots["data"] if t["name"] == "valid" and t["yaxis"] == cross["yaxis"])
+    assert (cross["x"], cross["text"]) == ([3], ["failed: exit status 7"])
+    assert 10 ** dots["layout"]["yaxis2"]["range"][0] < cross["y"][0] < min(valid["y"])
+
+
+def test_all_panels_span_the_same_factor_on_logarithmic_axes_and_hold_their_dots() -> None:
+    """Equal heights are equal ratios, and no dot is cut off."""
+    taken = samples(replace=lambda e, n: sample(e, n, factor=7) if (e, n) == ("container", 3) else None)
+    summary = summarise(manifest(), taken)
+    dots = figures.dots(summary.tables[0], group_by_cell(taken), summary.metric)
+    axes = [dots["layout"][name] for name in ("yaxis", "yaxis2", "yaxis3")]
+    assert {axis["type"] for axis in axes} == {"log"}
+    assert len({round(axis["range"][1] - axis["range"][0], 9) for axis in axes}) == 1
+    for trace, axis in zip((t for t in dots["data"] if t["name"] == "valid"), axes, strict=True):
+        assert 10 ** axis["range"][0] < min(trace["y"]) and max(trace["y"]) < 10 ** axis["range"][1]
+
+
+def test_many_points_are_drawn_by_webgl() -> None:
+    """Thousands of vector elements make a browser slow."""
+    taken = samples(("native",), 6_000)
+    summary = summarise(manifest(("native",), 6_000), taken)
+    dots = figures.dots(summary.tables[0], group_by_cell(taken), summary.metric)
+    assert {trace["type"] for trace in dots["data"]} == {"scattergl"}
+
+
+def test_cells_without_any_value_still_make_a_figure() -> None:
+    """Nothing valid, nothing attempted: axes, but no error."""
+    for taken in ([], [failed("native", 1, "gone")]):
+        summary = summarise(manifest(), taken)
+        json.dumps(figures.dots(summary.tables[0], group_by_cell(taken), summary.metric), allow_nan=False)
+
+
+@given(some.text())
+def test_a_label_has_no_tag_no_entity_and_no_formula(text: str) -> None:
+    """What plotly would interpret is neutral, whatever the text."""
+    label = figures.label(text)
+    assert "<" not in label and ">" not in label and "$" not in label
+    for part in label.split("&")[1:]:
+        assert part.startswith(("lt;", "gt;", "amp;"))
+
+
+def test_a_label_reads_as_it_was_written() -> None:
+    """Neutral does not mean lost."""
+    assert figures.label("<b>a</b> & c") == "&lt;b&gt;a&lt;/b&gt; &amp; c"
+    assert len(figures.label("x" * 500)) == 60

@@ -1,0 +1,101 @@
+"""The table in the terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from benchbox.analysis.summary import Summary, summarise
+from benchbox.record import AbandonedCell, CellRecord
+from benchbox.report.table import plain_text, rich_text
+from benchbox.report.words import format_value, interval_text, ratio_text
+from tests.report.records import environment, failed, manifest, sample, samples
+
+
+@pytest.fixture
+def summary() -> Summary:
+    records = [
+        environment("native"),
+        environment("container"),
+        environment("vm"),
+        environment("lxc", state="skipped", reason="lxc-start was not found", fix="apt-get install lxc"),
+    ]
+    taken = samples(replace=lambda e, n: failed(e, n, "exit status 7") if (e, n) == ("container", 3) else None)
+    gone = AbandonedCell(cell="vm/startup", reason="no boot", after_round=3)
+    return summarise(manifest(records=records, abandoned=[gone]), taken, reading_notes=["line 61 is torn"])
+
+
+def on_terminal(summary: Summary, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    console.print(rich_text(summary))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_every_number_of_the_summary_is_in_both_tables(summary: Summary) -> None:
+    """Plain or rich, what is shown is what the summary holds."""
+    for text in (plain_text(summary), on_terminal(summary)):
+        for row in summary.tables[0].rows:
+            assert f"{row.ok}/{row.attempted}" in text
+            for value in (row.median, row.minimum, row.p90):
+                assert format_value(value, row.unit) in text
+            assert interval_text(row.interval, row.unit) in text
+            if row.ratio is not None:
+                assert ratio_text(row.ratio) in text
+
+
+def test_what_is_missing_stands_below_with_reason_and_fix(summary: Summary) -> None:
+    """Skips, failures, abandoned cells and notes are all said."""
+    for text in (plain_text(summary), on_terminal(summary)):
+        flat = " ".join(text.split())
+        assert "lxc skipped: lxc-start was not found → apt-get install lxc" in flat
+        assert "container: 1 of 20 failed: exit status 7" in flat
+        assert "vm/startup abandoned after round 3: no boot" in flat
+        assert "line 61 is torn" in flat
+        assert "VM with KVM: not measured here" in flat
+
+
+def test_emulation_is_in_the_row_of_its_number(summary: Summary) -> None:
+    """The line with the guest's median is the line that says emulated."""
+    vm = summary.tables[0].rows[2]
+    line = next(line for line in plain_text(summary).splitlines() if format_value(vm.median, "s") in line)
+    assert line.startswith("vm (emulated, TCG)")
+
+
+@pytest.mark.parametrize("label", ["native", "a-container-with-a-long-name-and-more-words-than-fit-anywhere " * 3])
+def test_plain_text_is_at_most_100_columns_wide_and_without_escapes(label: str) -> None:
+    """It can go into a file, a mail or a log."""
+    cells = [CellRecord(id="native/startup", environment=label, workload="startup")]
+    text = plain_text(summarise(manifest(cells=cells, baseline=label, records=[]), samples(("native",))))
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\x1b" not in text
+    assert text.endswith("\n")
+
+
+def test_the_rich_table_does_not_tear_numbers_on_80_columns(summary: Summary) -> None:
+    """A narrow terminal breaks between a ratio and its interval, never inside of one."""
+    text = on_terminal(summary, 80)
+    assert max(map(len, text.splitlines())) <= 80
+    for row in summary.tables[0].rows:
+        assert format_value(row.median, row.unit) in text
+        for part in ratio_text(row.ratio).split():
+            assert part in text
+
+
+def test_markup_and_escapes_of_others_are_only_text() -> None:
+    """A label in square brackets is no style, an escape sequence moves no cursor."""
+    reason = "[bold red]no[/] \x1b[2Jwipe [link=http://x]y[/link]"
+    records = [environment("native", state="skipped", reason=reason, fix="[blink]")]
+    summary = summarise(manifest(records=records), [])
+    for text in (plain_text(summary), on_terminal(summary, 200)):
+        assert "[bold red]no[/]" in text
+        assert "\x1b[2J" not in text and "\x1b]8" not in text
+
+
+def test_each_workload_has_a_table_of_its_own() -> None:
+    """What ran different things does not stand in one column."""
+    cells = [CellRecord(id=f"native/{name}", environment="native", workload=name) for name in ("one", "two")]
+    taken = [sample("native", number, workload=cell.workload) for number in range(1, 8) for cell in cells]
+    text = plain_text(summarise(manifest(cells=cells), taken))
+    assert "one: startup.ready" in text and "two: startup.ready" in text
+    assert text.count("environment") == 2
