@@ -507,6 +507,15 @@ static void flush_output(struct relay *relay)
     relay->dropped_bytes += (int64_t)(relay->length - relay->done);
 }
 
+/* How many processes this guest's kernel killed for memory, -1 where it does not count them. */
+static int64_t oom_kills(void)
+{
+    static char counters[16384];
+    if (!read_text("/image/proc/vmstat", counters, sizeof counters)) return -1;
+    const char *line = strstr(counters, "\noom_kill ");
+    return line ? atoll(line + strlen("\noom_kill ")) : -1;
+}
+
 static void report_output(const struct relay *relay)
 {
     struct fields fields = {.length = 0};
@@ -516,6 +525,7 @@ static void report_output(const struct relay *relay)
     add_field(&fields, "output_bytes", relay->total_bytes);
     add_field(&fields, "dropped_bytes", relay->dropped_bytes);
     add_field(&fields, "memory_bytes", (int64_t)memory.totalram * (int64_t)memory.mem_unit);
+    add_field(&fields, "oom_kills", oom_kills());
     if (read_text("/sys/devices/system/cpu/online", cpus, sizeof cpus)) {
         size_t room = sizeof fields.text - fields.length;
         fields.length += (size_t)snprintf(fields.text + fields.length, room, "cpus_online=%s", cpus) + 1;

@@ -1,0 +1,356 @@
+"""``vm``: a guest under libvirt, booted for each sample.
+
+Once per session: the guest's kernel and initramfs, the emulator's wrapper, libvirt with what it knows of the emulator,
+the proof of the accelerator. Per sample: a cgroup, a domain, its boot, the command, its end.
+"""
+
+import importlib.util
+import itertools
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from benchbox import images, native
+from benchbox.environments.launched import choose_cpus
+from benchbox.errors import EnvironmentFailure, UnavailableError
+from benchbox.images import GuestKernel
+from benchbox.images.store import cache_folder
+from benchbox.linux import cgroups, processes
+from benchbox.linux.cgroups import Layout
+from benchbox.model import (
+    READY_VARIABLE,
+    AcceleratorChoice,
+    Availability,
+    Command,
+    Counter,
+    EnvironmentSpec,
+    Image,
+    Outcome,
+    Resources,
+    Running,
+    Session,
+    Workspace,
+)
+from benchbox.units import format_cpu_list
+from benchbox.virt import accelerator, private_root
+from benchbox.virt.accelerator import Proof
+from benchbox.virt.client import Client, Connection
+from benchbox.virt.domain import DomainType, GuestSpec
+from benchbox.virt.messages import GuestOrder
+
+KIND: Final = "vm"
+EMBEDDED: Final = "qemu:///embed"
+
+#: The path of the ready port inside the guest's root (made by the agent).
+_READY_PATH: Final = "/dev/ready"
+_DRIVER: Final = "libvirt/connection-driver/libvirt_driver_qemu.so"
+_LIBRARY_FOLDERS: Final = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64")
+_QEMU_TIMEOUT_S: Final = 10.0
+_T = TypeVar("_T")
+
+
+class Options(BaseModel):
+    """The options of a ``vm`` environment.
+
+    ``kernel`` is ``host``, ``distribution`` or a path; ``kernel_modules`` the folder of the modules of a path.
+    ``cmdline`` is added to the kernel's options. ``boot_timeout_s`` is the deadline from the request to the command.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    accelerator: AcceleratorChoice = "auto"
+    uri: str | None = None
+    kernel: str | None = None
+    kernel_modules: str | None = None
+    machine: str = "q35"
+    cmdline: str = ""
+    boot_timeout_s: float = Field(default=60.0, gt=0)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether libvirt's driver runs in benchbox's own worker, with no daemon."""
+        return self.uri is None or self.uri.startswith(EMBEDDED)
+
+
+class Vm:
+    """See the module."""
+
+    def check(self, spec: EnvironmentSpec) -> Availability:
+        options = Options.model_validate(spec.options)
+        if importlib.util.find_spec("libvirt") is None:
+            return Availability.no(
+                "the Python package libvirt-python is not installed",
+                "pip install 'benchbox[vm]' (needs libvirt-dev, pkg-config and gcc), or run ./benchboxw again",
+            )
+        if shutil.which(qemu_name()) is None:
+            return Availability.no(f"{qemu_name()} is not installed", "Debian, Ubuntu: apt install qemu-system-x86")
+        if options.embedded and not _has_driver():
+            return Availability.no(
+                "libvirt's QEMU driver is not installed", "Debian, Ubuntu: apt install libvirt-daemon-system"
+            )
+        return cgroups.availability(cgroups.detect(), cgroups.Limits())
+
+    @contextmanager
+    def open(
+        self, spec: EnvironmentSpec, image: Image, resources: Resources, workspace: Workspace
+    ) -> Iterator[Session]:
+        options = Options.model_validate(spec.options)
+        preparation = Preparation()
+        plan = _plan(options, spec.label, image, resources, workspace, preparation)
+        with _client(options, workspace, plan) as (client, root):
+            orders = Orders(plan, root)
+            proof = _accelerator(plan, client, orders, preparation)
+            hardware = Hardware("kvm" if proof.accelerator == "kvm" else "qemu", proof.disabled_features)
+            opened = preparation.timed("libvirt", lambda: client.open(hardware.domain_type))
+            applied = plan.applied() | {
+                "accelerator": proof.accelerator,
+                "accelerator_proof": asdict(proof),
+                "versions": {"qemu": plan.qemu_version, **opened["versions"]},
+                "uri": client.connection.uri,
+            }
+            yield VmSession(client, orders, hardware, applied, preparation.account())
+
+
+class Preparation:
+    """Times what is made once for many samples."""
+
+    def __init__(self) -> None:
+        self._spent_s: dict[str, float] = {}
+
+    def timed(self, name: str, make: Callable[[], _T]) -> _T:
+        """Return what ``make`` returns, its duration noted under ``name``."""
+        started_s = time.monotonic()
+        made = make()
+        self._spent_s[name] = self._spent_s.get(name, 0.0) + time.monotonic() - started_s
+        return made
+
+    def account(self) -> tuple[Counter, ...]:
+        return tuple(Counter(f"prepare.{name}", spent_s, "s", "wall clock") for name, spent_s in self._spent_s.items())
+
+
+@dataclass(frozen=True)
+class GuestPlan:
+    """What all guests of one session have in common, before libvirt is asked anything."""
+
+    options: Options
+    label: str
+    kernel: GuestKernel
+    initramfs: Path
+    emulator: Path
+    qemu_version: str
+    resources: Resources
+    cpus: tuple[int, ...]
+    layout: Layout
+    cgroup_base: str
+    mems: str
+
+    def applied(self) -> dict[str, Any]:
+        """Return what holds for each guest of the session; what each really got is in its own outcome."""
+        kernel = self.kernel
+        return {
+            "kernel": {
+                "release": kernel.release,
+                "version": kernel.version,
+                "source": kernel.source,
+                "format": kernel.format,
+                "sha256": kernel.sha256,
+                "same_as_host": kernel.same_as_host,
+                "package": kernel.package,
+                "package_version": kernel.package_version,
+            },
+            "emulator": str(self.emulator),
+            "emulator_real": str((self.emulator.parent / "real").readlink()),
+            "machine": self.options.machine,
+            "cgroups": self.layout.mode,
+            "cpus": format_cpu_list(self.cpus),
+            "memory_bytes": self.resources.memory_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a guest runs on: real CPUs but for some of their features, or emulated ones."""
+
+    domain_type: DomainType
+    disabled_features: tuple[str, ...] = ()
+
+
+class Orders:
+    """Numbers the guests of a session and says what each is made of."""
+
+    def __init__(self, plan: GuestPlan, root: Path) -> None:
+        self._plan, self._root = plan, root
+        self._numbers = itertools.count(1)
+
+    def next(self, command: Command | None, hardware: Hardware) -> GuestOrder:
+        """Return the order of a fresh guest for ``command`` (None: for a proof)."""
+        plan, number = self._plan, next(self._numbers)
+        order = GuestOrder(
+            self._spec(hardware, number),
+            command and replace(command, env={**command.env, READY_VARIABLE: _READY_PATH}),
+            accelerator.PROOF_TIMEOUT_S if command is None else plan.options.boot_timeout_s,
+            plan.cgroup_base,
+            f"{plan.label}-{number}",
+            plan.mems,
+            plan.resources.cpu_quota,
+        )
+        return self._joined(order)
+
+    def _spec(self, hardware: Hardware, number: int) -> GuestSpec:
+        plan = self._plan
+        return GuestSpec(
+            name=f"bb-{os.getpid()}-{self._root.name}-{number}",
+            domain_type=hardware.domain_type,
+            emulator=str(plan.emulator),
+            kernel=str(plan.kernel.path),
+            initramfs=str(plan.initramfs),
+            sockets=str(self._root / f"s{number}"),
+            memory_bytes=plan.resources.memory_bytes,
+            vcpus=plan.resources.cpus,
+            cpus=plan.cpus,
+            arch=os.uname().machine,
+            machine=plan.options.machine,
+            cmdline=plan.options.cmdline,
+            disabled_features=hardware.disabled_features,
+            root_user=not plan.options.embedded and os.geteuid() == 0,
+        )
+
+    def _joined(self, order: GuestOrder) -> GuestOrder:
+        """Return ``order`` with what the emulator's wrapper is told: which groups to join, on which CPUs to be."""
+        join = ":".join(map(str, order.cgroups(self._plan.layout).join_files))
+        environment = {"BENCHBOX_JOIN": join, "BENCHBOX_CPUS": format_cpu_list(order.spec.cpus)}
+        log = str(self._root / "log" / "qemu" / f"{order.spec.name}.log") if self._plan.options.embedded else None
+        return replace(order, spec=replace(order.spec, environment=environment), log=log)
+
+
+class VmSession:
+    """Boots a guest for each command."""
+
+    def __init__(
+        self,
+        client: Client,
+        orders: Orders,
+        hardware: Hardware,
+        applied: Mapping[str, Any],
+        account: tuple[Counter, ...],
+    ) -> None:
+        self._client, self._orders, self._hardware = client, orders, hardware
+        self._applied, self._account = applied, account
+
+    def start(self, command: Command) -> Running:
+        return self._client.start(self._orders.next(command, self._hardware))
+
+    def applied(self) -> Mapping[str, Any]:
+        return self._applied
+
+    def account(self) -> tuple[Counter, ...]:
+        return self._account
+
+
+def qemu_name() -> str:
+    """Return the name of the emulator of this host's architecture."""
+    return f"qemu-system-{os.uname().machine}"
+
+
+def _has_driver() -> bool:
+    folders = [Path(folder) for folder in _LIBRARY_FOLDERS]
+    return any(next(folder.glob(pattern), None) for folder in folders for pattern in (_DRIVER, f"*/{_DRIVER}"))
+
+
+def _plan(
+    options: Options,
+    label: str,
+    image: Image,
+    resources: Resources,
+    workspace: Workspace,
+    preparation: Preparation,
+) -> GuestPlan:
+    modules = None if options.kernel_modules is None else Path(options.kernel_modules)
+    kernel = preparation.timed("kernel", lambda: images.find_kernel(options.kernel, modules_dir=modules))
+    agent = native.program("agent")
+    initramfs = preparation.timed("initramfs", lambda: images.derive_initramfs(image, kernel, agent))
+    qemu = shutil.which(qemu_name())
+    if qemu is None:
+        raise UnavailableError(f"{qemu_name()} is not installed", hint="Debian, Ubuntu: apt install qemu-system-x86")
+    layout = cgroups.detect()
+    return GuestPlan(
+        options,
+        label,
+        kernel,
+        initramfs,
+        private_root.emulator(native.program("launch"), Path(qemu), cache_folder() / "emulator"),
+        processes.run([qemu, "--version"], timeout_s=_QEMU_TIMEOUT_S).stdout.splitlines()[0],
+        resources,
+        choose_cpus(resources, workspace),
+        layout,
+        workspace.cgroup_name,
+        cgroups.prepare(layout, workspace.cgroup_name),
+    )
+
+
+@contextmanager
+def _client(options: Options, workspace: Workspace, plan: GuestPlan) -> Iterator[tuple[Client, Path]]:
+    """Yield a client and the session's own folder; at the end neither is there any more."""
+    numbers = itertools.count()
+    root = next(path for path in (workspace.runtime / f"lv{number}" for number in numbers) if not path.exists())
+    workspace.ledger.record("libvirt", str(root))
+    root.mkdir(parents=True, mode=0o700)
+    if options.embedded:
+        private_root.make(root, cache_folder() / "libvirt")
+    uri = private_root.uri(root) if options.uri in (None, EMBEDDED) else str(options.uri)
+    client = Client(Connection(uri, str(plan.emulator), options.machine, root), plan.layout)
+    try:
+        yield client, root
+    finally:
+        client.close()
+        for pid in processes.with_argument(f"{root}/"):
+            processes.end(pid)
+        shutil.rmtree(root, ignore_errors=True)
+        workspace.ledger.release("libvirt", str(root))
+
+
+def _accelerator(plan: GuestPlan, client: Client, orders: Orders, preparation: Preparation) -> Proof:
+    """Return what the guests of the session run on. Raises EnvironmentFailure for a ``kvm`` that cannot be had."""
+    options = plan.options
+    if options.accelerator == "tcg":
+        return Proof("tcg", "asked for by the scenario")
+    device = accelerator.device_availability()
+    proof = (
+        preparation.timed("accelerator", lambda: _proof(plan, client, orders))
+        if device.available
+        else Proof("tcg", str(device.reason))
+    )
+    if options.accelerator == "kvm" and proof.accelerator != "kvm":
+        raise EnvironmentFailure(
+            f"accelerator: kvm was asked for and cannot be had: {proof.reason}",
+            hint=device.fix or "choose accelerator: auto or tcg, or a host whose KVM boots a Linux guest",
+        )
+    return proof
+
+
+def _proof(plan: GuestPlan, client: Client, orders: Orders) -> Proof:
+    facts = accelerator.host_facts() | {
+        "guest_kernel": plan.kernel.sha256,
+        "guest_format": plan.kernel.format,
+        "qemu": plan.qemu_version,
+        "emulator": str(plan.emulator),
+        "machine": plan.options.machine,
+        "cmdline": plan.options.cmdline,
+        "uri": plan.options.uri,
+    }
+
+    def boot(disabled_features: tuple[str, ...]) -> Outcome:
+        client.open("kvm")
+        return client.start(orders.next(None, Hardware("kvm", disabled_features))).wait()
+
+    return accelerator.remembered(cache_folder() / "accelerator", facts, lambda: accelerator.prove(boot))
+
+
+ENVIRONMENT: Final = Vm()

@@ -1,0 +1,139 @@
+"""The proof of an accelerator: KVM counts as there when a real guest has booted with it, to its first process.
+
+That ``/dev/kvm`` exists and opens proves nothing: under some hypervisors it does and no kernel boots behind it.
+"""
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from benchbox.model import Availability, Outcome
+
+Accelerator = Literal["kvm", "tcg"]
+
+DEVICE: Final = Path("/dev/kvm")
+
+#: How long a guest may take to its first process under KVM (a real one needs less than a second).
+PROOF_TIMEOUT_S: Final = 20.0
+
+#: What a guest's CPU is tried with, in this order, the next where QEMU could not set a register of the last: some
+#: hypervisors announce IA32_ARCH_CAPABILITIES (MSR 0x10a) and then refuse it, at which QEMU aborts.
+ATTEMPTS: Final[tuple[tuple[str, ...], ...]] = ((), ("arch-capabilities",))
+_REGISTER_REFUSED: Final = "failed to set MSR"
+
+_CONSOLE_TAIL_CHARACTERS: Final = 400
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a host offers: ``kvm``, with the CPU features that a guest must not see, or ``tcg``, and why.
+
+    ``boot_ns`` is what the proving guest took from its request to its first process.
+    """
+
+    accelerator: Accelerator
+    reason: str
+    disabled_features: tuple[str, ...] = ()
+    boot_ns: int | None = None
+
+
+def device_availability(device: Path = DEVICE) -> Availability:
+    """Say whether this process can open the KVM device; quick, changes nothing, proves nothing more."""
+    try:
+        if not stat.S_ISCHR(device.stat().st_mode):
+            return Availability.no(f"{device} is not a device", "remove it and load the kernel module kvm")
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return Availability.no(
+            f"{device} does not exist: this host's kernel offers no KVM",
+            "enable virtualisation in the firmware (or nested virtualisation in the hypervisor) and load kvm_intel or "
+            "kvm_amd",
+        )
+    except PermissionError:
+        return Availability.no(f"{device}: permission denied", "run as root or join the group kvm")
+    except OSError as error:
+        return Availability.no(f"{device}: {error.strerror}", "load the kernel module kvm_intel or kvm_amd")
+    return Availability.yes()
+
+
+def prove(boot: Callable[[tuple[str, ...]], Outcome]) -> Proof:
+    """Return what booting proves; ``boot`` boots a KVM guest without the given CPU features to its first process."""
+    tried = []
+    for features in ATTEMPTS:
+        outcome = boot(features)
+        if outcome.status == "ok":
+            boot_ns = outcome.stages["agent"] - outcome.requested_ns
+            return Proof("kvm", f"a guest booted with KVM in {boot_ns / 1e9:.2f} s", features, boot_ns)
+        tried.append(f"with {_cpu(features)}: {_failure(outcome)}")
+        if _REGISTER_REFUSED not in (outcome.reason or ""):
+            break
+    return Proof("tcg", f"a guest does not boot with KVM on this host: {'; '.join(tried)}")
+
+
+def _cpu(features: tuple[str, ...]) -> str:
+    return f"host-passthrough without {', '.join(features)}" if features else "host-passthrough"
+
+
+def _failure(outcome: Outcome) -> str:
+    console = outcome.console_tail.strip()[-_CONSOLE_TAIL_CHARACTERS:]
+    return f"{outcome.reason} (console: {console!r})" if console else f"{outcome.reason} (nothing on its console)"
+
+
+def remembered(folder: Path, facts: Mapping[str, Any], make: Callable[[], Proof]) -> Proof:
+    """Return the proof of ``facts`` from ``folder``, made and kept there if there is none.
+
+    The same facts in the same boot give the same answer, a failure takes its whole deadline: both are worth keeping.
+    """
+    path = folder / f"{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]}.json"
+    found = _read(path)
+    if found is None:
+        found = make()
+        _write(path, found)
+    return found
+
+
+def _read(path: Path) -> Proof | None:
+    try:
+        data = json.loads(path.read_text())
+        return Proof(**{**data, "disabled_features": tuple(data["disabled_features"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _write(path: Path, proof: Proof) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        json.dump(asdict(proof), file)
+    Path(file.name).rename(path)
+
+
+def host_facts(root: Path = Path("/")) -> dict[str, Any]:
+    """Return what of this host decides whether KVM works: kernel, boot, CPU, KVM's parameters, its device."""
+    parameters = sorted(root.glob("sys/module/kvm*/parameters/*"))
+    device = root / DEVICE.relative_to("/")
+    return {
+        "kernel": _text(root / "proc/version"),
+        "boot_id": _text(root / "proc/sys/kernel/random/boot_id"),
+        "boot_options": _text(root / "proc/cmdline"),
+        "cpu": _first_cpu(_text(root / "proc/cpuinfo")),
+        "kvm_parameters": {str(path.relative_to(root)): _text(path) for path in parameters},
+        "device": f"{device.stat().st_mode:o} {device.stat().st_uid}" if device.exists() else None,
+    }
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _first_cpu(cpuinfo: str) -> list[str]:
+    lines = cpuinfo.split("\n\n")[0].splitlines()
+    return [line for line in lines if not line.startswith(("cpu MHz", "bogomips", "BogoMIPS"))]

@@ -1,0 +1,155 @@
+"""The libvirt domain of a guest as a pure function, and what is read back from a live one.
+
+Element names and their meaning: https://libvirt.org/formatdomain.html
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from benchbox.units import format_cpu_list
+
+DomainType = Literal["kvm", "qemu"]
+
+#: The guest's channels: the serial line and the agent's virtio-serial ports, each a socket ``<channel>.sock``.
+SERIAL: Final = "serial"
+PORTS: Final = ("control", "output", "ready")
+CHANNELS: Final = (SERIAL, *PORTS)
+
+#: ``quiet`` keeps the slow serial line out of the boot time. A panic resets at once, which ends the domain.
+BASE_CMDLINE: Final = "quiet panic=-1 oops=panic"
+
+#: Architecture -> the kernel's name of the first serial line, and what libvirt calls it. Others are as x86_64.
+_SERIAL_LINES: Final = {"aarch64": ("ttyAMA0", "system-serial")}
+_SERIAL_LINE: Final = ("ttyS0", "isa-serial")
+
+_QEMU_NAMESPACE: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
+
+
+@dataclass(frozen=True)
+class GuestSpec:
+    """Everything that a guest's domain is made of.
+
+    ``cpus`` are the host CPUs that confine the whole QEMU process, ``sockets`` is the folder in which the host listens
+    on ``<channel>.sock``, ``disabled_features`` are CPU features that a KVM guest must not see, ``environment`` is for
+    the emulator, ``root_user`` runs QEMU as root where a libvirt daemon would choose another user.
+    """
+
+    name: str
+    domain_type: DomainType
+    emulator: str
+    kernel: str
+    initramfs: str
+    sockets: str
+    memory_bytes: int
+    vcpus: int
+    cpus: tuple[int, ...]
+    arch: str = "x86_64"
+    machine: str = "q35"
+    cmdline: str = ""
+    disabled_features: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    root_user: bool = False
+
+    def socket(self, channel: str) -> Path:
+        """Return the path of the socket of ``channel``."""
+        return Path(self.sockets) / f"{channel}.sock"
+
+    @property
+    def full_cmdline(self) -> str:
+        """The kernel command line; the user's options come last and win."""
+        return f"console={_serial_line(self.arch)[0]} {BASE_CMDLINE} {self.cmdline}".strip()
+
+
+def _serial_line(arch: str) -> tuple[str, str]:
+    return _SERIAL_LINES.get(arch, _SERIAL_LINE)
+
+
+def domain_xml(spec: GuestSpec) -> str:
+    """Return the domain of ``spec``: direct kernel boot, virtio only, and no device that a boot would wait for."""
+    ElementTree.register_namespace("qemu", _QEMU_NAMESPACE)
+    root = Element("domain", type=spec.domain_type)
+    _text(root, "name", spec.name)
+    _text(root, "memory", str(spec.memory_bytes), unit="b")
+    _text(root, "vcpu", str(spec.vcpus), placement="static", cpuset=format_cpu_list(spec.cpus))
+    _add_boot(root, spec)
+    SubElement(SubElement(root, "features"), "acpi")
+    _add_cpu(root, spec)
+    for event, action in (("poweroff", "destroy"), ("reboot", "destroy"), ("crash", "destroy")):
+        _text(root, f"on_{event}", action)
+    _add_devices(SubElement(root, "devices"), spec)
+    if spec.root_user:
+        _text(SubElement(root, "seclabel", type="static", model="dac", relabel="no"), "label", "+0:+0")
+    _add_environment(root, spec.environment)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _text(parent: Element, tag: str, text: str, **attributes: str) -> None:
+    SubElement(parent, tag, attributes).text = text
+
+
+def _add_boot(root: Element, spec: GuestSpec) -> None:
+    boot = SubElement(root, "os")
+    _text(boot, "type", "hvm", arch=spec.arch, machine=spec.machine)
+    _text(boot, "kernel", spec.kernel)
+    _text(boot, "initrd", spec.initramfs)
+    _text(boot, "cmdline", spec.full_cmdline)
+
+
+def _add_cpu(root: Element, spec: GuestSpec) -> None:
+    if spec.domain_type == "qemu":
+        SubElement(root, "cpu", mode="maximum")
+        return
+    cpu = SubElement(root, "cpu", mode="host-passthrough", check="none")
+    for name in spec.disabled_features:
+        SubElement(cpu, "feature", policy="disable", name=name)
+
+
+def _add_devices(devices: Element, spec: GuestSpec) -> None:
+    _text(devices, "emulator", spec.emulator)
+    SubElement(devices, "controller", type="usb", model="none")
+    ports = SubElement(devices, "controller", type="virtio-serial", index="0")
+    # On the root bus: each root port that libvirt would put between costs firmware and kernel time to enumerate.
+    SubElement(ports, "address", type="pci", domain="0x0000", bus="0x00", slot="0x05", function="0x0")
+    serial = SubElement(devices, "serial", type="unix")
+    SubElement(serial, "source", mode="connect", path=str(spec.socket(SERIAL)))
+    SubElement(serial, "target", type=_serial_line(spec.arch)[1], port="0")
+    for number, port in enumerate(PORTS, start=1):
+        channel = SubElement(devices, "channel", type="unix")
+        SubElement(channel, "source", mode="connect", path=str(spec.socket(port)))
+        SubElement(channel, "target", type="virtio", name=f"benchbox.{port}")
+        SubElement(channel, "address", type="virtio-serial", controller="0", bus="0", port=str(number))
+    SubElement(devices, "memballoon", model="none")
+
+
+def _add_environment(root: Element, environment: Mapping[str, str]) -> None:
+    if environment:
+        commandline = SubElement(root, f"{{{_QEMU_NAMESPACE}}}commandline")
+        for name, value in environment.items():
+            SubElement(commandline, f"{{{_QEMU_NAMESPACE}}}env", name=name, value=value)
+
+
+def read_back(live_xml: str) -> dict[str, Any]:
+    """Return what libvirt says of a live domain: keys ``domain_type``, ``machine``, ``cpu_mode``, ``memory_bytes``,
+    ``vcpus``, ``vcpu_cpus`` (kernel CPU list), ``cmdline``, ``emulator``."""
+    root = ElementTree.fromstring(live_xml)
+    memory = root.find("memory")
+    machine, cpu, vcpu = root.find("os/type"), root.find("cpu"), root.find("vcpu")
+    return {
+        "domain_type": root.get("type"),
+        "machine": None if machine is None else machine.get("machine"),
+        "cpu_mode": None if cpu is None else cpu.get("mode"),
+        "memory_bytes": None if memory is None else int(memory.text or 0) * _unit_bytes(memory.get("unit", "KiB")),
+        "vcpus": None if vcpu is None else int(vcpu.text or 0),
+        "vcpu_cpus": None if vcpu is None else vcpu.get("cpuset"),
+        "cmdline": root.findtext("os/cmdline"),
+        "emulator": root.findtext("devices/emulator"),
+    }
+
+
+def _unit_bytes(unit: str) -> int:
+    return {"b": 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}[unit]

@@ -1,0 +1,188 @@
+"""What is known of a guest, and the outcome that follows from it. Pure."""
+
+import re
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from benchbox.linux import cgroups
+from benchbox.linux.cgroups import CgroupPlan
+from benchbox.linux.processes import describe_status
+from benchbox.model import STAGES, Counter, Outcome, Status
+from benchbox.units import format_cpu_list, parse_cpu_list
+from benchbox.virt.channels import Console, Control, Tail
+from benchbox.virt.domain import DomainType
+from benchbox.virt.messages import GuestOrder
+
+_LIBVIRT_REMARK: Final = re.compile(r": (Domain id=\d+ is tainted|shutting down, reason=|starting up)")
+
+
+@dataclass
+class Observed:
+    """Everything that is known of one guest so far.
+
+    ``failure`` is the first thing that went wrong. ``live`` is what libvirt says of the running domain, ``kvm_enabled``
+    what QEMU itself says of KVM; empty and None until they are asked.
+    """
+
+    requested_ns: int = 0
+    stages: dict[str, int] = field(default_factory=dict)
+    console: Console = field(default_factory=Console)
+    control: Control = field(default_factory=Control)
+    output: Tail = field(default_factory=Tail)
+    failure: str | None = None
+    latencies_ns: list[int] = field(default_factory=list)
+    live: dict[str, Any] = field(default_factory=dict)
+    kvm_enabled: bool | None = None
+    cgroup_texts: dict[str, str] = field(default_factory=dict)
+
+    def stamp(self, stage: str, at_ns: int) -> None:
+        """Note when ``stage`` was over; the first time counts."""
+        self.stages.setdefault(stage, at_ns)
+
+
+def progress(seen: Observed) -> str:
+    """Return how far the guest has come, in words that continue "the guest hung"."""
+    if "exited" in seen.stages:
+        return "after the command's end"
+    if "exec" in seen.stages:
+        return "while the command ran"
+    if "agent" in seen.stages:
+        return "between the agent's first byte and the command"
+    if "started" in seen.stages:
+        return "before the agent's first byte"
+    return "before it was started"
+
+
+def log_messages(log: str, limit: int = 3) -> str:
+    """Return the first messages in the end of a log that libvirt keeps of a QEMU process, on one line.
+
+    The log holds QEMU's command line (each line but its last ends in a backslash) and libvirt's own remarks, too.
+    """
+    lines = log.splitlines()
+    start = max((number + 2 for number, line in enumerate(lines) if line.endswith("\\")), default=0)
+    messages = [re.sub(r"^\d{4}-\d\d-\d\dT\S+Z ", "", line).strip() for line in lines[start:]]
+    return "; ".join([line for line in messages if line and not _LIBVIRT_REMARK.search(line)][:limit])
+
+
+def accelerator(domain_type: DomainType, seen: Observed) -> str:
+    """Return ``kvm`` or ``tcg``: what was read back, before that what the domain asks for."""
+    if seen.live:
+        return "kvm" if seen.live["domain_type"] == "kvm" and seen.kvm_enabled else "tcg"
+    return "kvm" if domain_type == "kvm" else "tcg"
+
+
+def outcome(order: GuestOrder, seen: Observed, plan: CgroupPlan) -> Outcome:
+    """Return the outcome of a guest of which nothing is left."""
+    applied = _applied(seen, plan)
+    status, reason = _judge(order, seen, applied)
+    ended = seen.control.ended
+    return Outcome(
+        status,
+        reason,
+        exit_code=ended.get("exit_code"),
+        signal=ended.get("signal"),
+        requested_ns=seen.requested_ns,
+        stages={stage: seen.stages[stage] for stage in STAGES if stage in seen.stages},
+        guest={key.removesuffix("_ns"): value for key, value in ended.items() if _is_duration(key)},
+        counters=(*cgroups.counters(plan, seen.cgroup_texts), *_guest_counters(seen)),
+        applied=applied,
+        flags={"accelerator": accelerator(order.spec.domain_type, seen)},
+        output_tail=seen.output.kept,
+        console_tail=seen.console.text(),
+    )
+
+
+def _is_duration(key: str) -> bool:
+    return key.endswith("_ns") and key not in ("user_ns", "system_ns")
+
+
+def _guest_counters(seen: Observed) -> Iterator[Counter]:
+    ended, kills = seen.control.ended, guest_oom_kills(seen)
+    for name, key, source in (("user", "user_ns", "ru_utime"), ("system", "system_ns", "ru_stime")):
+        if key in ended:
+            yield Counter(f"guest.cpu.{name}", ended[key] / 1e9, "s", f"guest kernel, wait4 {source}")
+    if "peak_rss_bytes" in ended:
+        yield Counter("guest.memory.peak_rss", ended["peak_rss_bytes"], "B", "guest kernel, wait4 ru_maxrss")
+    if kills is not None:
+        yield Counter("guest.memory.oom_kills", kills, "1", "guest kernel, /proc/vmstat oom_kill")
+
+
+def guest_oom_kills(seen: Observed) -> int | None:
+    """Return how many processes the guest's kernel killed for memory, None where it does not say."""
+    text = seen.control.facts.get("oom_kills", "")
+    return int(text) if text.isdecimal() else None
+
+
+def _applied(seen: Observed, plan: CgroupPlan) -> dict[str, Any]:
+    applied: dict[str, Any] = dict(cgroups.applied(plan, seen.cgroup_texts))
+    if seen.live:
+        applied["domain"] = {**seen.live, "query_kvm_enabled": seen.kvm_enabled}
+    facts = seen.control.facts
+    if facts:
+        memory = facts.get("memory_bytes", "")
+        applied["guest"] = {
+            "memory_bytes": int(memory) if memory.isdecimal() else None,
+            "cpus_online": facts.get("cpus_online"),
+        }
+    if seen.latencies_ns:
+        applied["channel_latency_ns"] = round(statistics.median(seen.latencies_ns))
+    return applied
+
+
+def _judge(order: GuestOrder, seen: Observed, applied: Mapping[str, Any]) -> tuple[Status, str | None]:
+    problem = _failed(order, seen)
+    if problem:
+        return "failed", problem
+    problem = _invalid(order, seen, applied)
+    return ("invalid", problem) if problem else ("ok", None)
+
+
+def _failed(order: GuestOrder, seen: Observed) -> str | None:
+    ended, kills = seen.control.ended, guest_oom_kills(seen)
+    if kills:
+        return f"out of memory: the guest's kernel killed {kills} process(es)"
+    if ended.get("signal"):
+        return describe_status(-ended["signal"])
+    if ended.get("exit_code"):
+        return describe_status(ended["exit_code"])
+    return seen.failure
+
+
+def _invalid(order: GuestOrder, seen: Observed, applied: Mapping[str, Any]) -> str | None:
+    command = order.command
+    if command is not None and command.signals_ready and "ready" not in seen.stages:
+        return "the workload ended well but never said that it was ready"
+    return misordered(seen) or difference(order, applied)
+
+
+def misordered(seen: Observed) -> str | None:
+    """Say which two stages are out of order, None if all are in order."""
+    before, before_ns = "requested", seen.requested_ns
+    for stage in STAGES:
+        if stage in seen.stages:
+            if seen.stages[stage] < before_ns:
+                return f"stages out of order: {stage} came before {before}"
+            before, before_ns = stage, seen.stages[stage]
+    return None
+
+
+def difference(order: GuestOrder, applied: Mapping[str, Any]) -> str | None:
+    """Say what is not as it was asked for by what was read back, None if all is."""
+    live, guest, spec = applied.get("domain"), applied.get("guest"), order.spec
+    if live is None:
+        return "what the guest ran on could not be read back from libvirt"
+    pairs = [
+        ("domain type", spec.domain_type, live["domain_type"]),
+        ("KVM in use", spec.domain_type == "kvm", bool(live["query_kvm_enabled"])),
+        ("guest memory", spec.memory_bytes, live["memory_bytes"]),
+        ("virtual CPUs", spec.vcpus, live["vcpus"]),
+        ("cpus", format_cpu_list(spec.cpus), applied.get("cpus", format_cpu_list(spec.cpus))),
+    ]
+    if guest is not None:
+        pairs.append(("CPUs online in the guest", spec.vcpus, len(parse_cpu_list(guest["cpus_online"] or ""))))
+    for name, asked, found in pairs:
+        if asked != found:
+            return f"a limit is not the one asked for: {name}: asked for {asked}, in force {found}"
+    return None
