@@ -406,7 +406,9 @@ def _io_counters(found: Mapping[tuple[int, str], str]) -> Iterator[Counter]:
     elif (1, "blkio.throttle.io_service_bytes") in found:
         lines = [line.split() for line in found[1, "blkio.throttle.io_service_bytes"].splitlines()]
         total = sum(int(words[2]) for words in lines if len(words) == 3 and words[1] == "Read")
-        yield Counter("io.read", total, "B", "cgroup1 blkio.throttle.io_service_bytes Read")
+        # Since Linux 5.18 most kernels count here only what they throttle: nothing counted is not nothing read.
+        source = "Read" if total else "Read shows 0, which may mean not counted"
+        yield Counter("io.read", total or None, "B", f"cgroup1 blkio.throttle.io_service_bytes {source}")
         yield Counter("io.write", None, "B", "cgroup v1 does not attribute buffered write-back")
 
 

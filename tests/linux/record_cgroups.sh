@@ -1,7 +1,7 @@
 #!/bin/sh
 # Records what the cgroup layer reads on a real system, for tests/linux/recorded/: run as root,
 #   sh record_cgroups.sh > recorded/hybrid.txt
-# With "v1" or "v2" it first mounts that kind in a system that has mounted none (a bare guest).
+# With "v1" or "v2" it first mounts that kind in a system that has mounted none (a bare guest with a disk /dev/vda).
 # The output is a list of files: a line "== PATH", then its text.
 set -u
 
@@ -23,6 +23,7 @@ v1)
     ;;
 esac
 
+offset=0
 echo '== /proc/self/mountinfo'
 grep ' - cgroup2\? ' /proc/self/mountinfo
 echo
@@ -43,7 +44,11 @@ grep ' - cgroup2\? ' /proc/self/mountinfo | cut -d ' ' -f 5 | while read -r moun
     [ -e "$group/cpu.cfs_quota_us" ] && echo 50000 > "$group/cpu.cfs_quota_us"
     [ -e "$group/cpuset.cpus" ] && [ -e "$group/cgroup.type" ] && echo 0 > "$group/cpuset.cpus"
     # Some work inside, so that the counters are not all zero.
-    sh -c "echo 0 > $group/cgroup.procs; i=0; while [ \$i -lt 20000 ]; do i=\$((i + 1)); done; cat /proc/self/maps > /dev/null" 2> /dev/null
+    # What was read once comes from memory the next time, so each group reads another part of the disk.
+    offset=$((offset + 8))
+    work="i=0; while [ \$i -lt 20000 ]; do i=\$((i + 1)); done; cat /proc/self/maps"
+    disk="[ ! -b /dev/vda ] || dd if=/dev/vda bs=1M count=1 skip=$offset"
+    sh -c "echo 0 > $group/cgroup.procs; { $work; $disk; } > /dev/null" 2> /dev/null
     for file in "$group"/*.* ; do
         case "$file" in *.event_control | *.force_empty | *.reclaim) continue ;; esac
         [ -f "$file" ] && show "$file" 2> /dev/null
