@@ -5,17 +5,20 @@ pages) is a pure function of these two files. docs/results.md describes every ke
 """
 
 import contextlib
+import gc
+import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, BinaryIO, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass as stored_dataclass
 
 from benchbox.errors import RecordError
 from benchbox.model import Status
@@ -24,19 +27,24 @@ from benchbox.model import Status
 FORMAT_VERSION: Final = 1
 
 
+_STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
 class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, **_STRICT)
 
 
-class MetricValue(_Stored):
-    """A metric of one sample in its base unit."""
+@stored_dataclass(frozen=True, slots=True, config=_STRICT)
+class MetricValue:
+    """A metric of one sample in its base unit. A dataclass: a large run has millions of them in memory."""
 
     value: float
     unit: str
     direction: Literal["lower", "higher"] = "lower"
 
 
-class CounterValue(_Stored):
+@stored_dataclass(frozen=True, slots=True, config=_STRICT)
+class CounterValue:
     """A number of the account; ``value`` None means that this host cannot attribute it, ``source`` says why."""
 
     value: float | None
@@ -294,10 +302,18 @@ class SampleWriter:
 
 
 def _cut_torn_line(path: Path) -> None:
-    if path.exists():
-        data = path.read_bytes()
-        if data and not data.endswith(b"\n"):
-            os.truncate(path, data.rfind(b"\n") + 1)
+    size = path.stat().st_size if path.exists() else 0
+    with path.open("rb") if size else contextlib.nullcontext(io.BytesIO()) as file:
+        whole = size
+        while whole and not _ends_line(file, whole):
+            whole -= 1
+    if whole < size:
+        os.truncate(path, whole)
+
+
+def _ends_line(file: BinaryIO, size: int) -> bool:
+    file.seek(size - 1)
+    return file.read(1) == b"\n"
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -322,19 +338,33 @@ def read_samples(folder: Path | RunFolder) -> tuple[list[Sample], list[str]]:
     before it, and for a line of a newer format.
     """
     path = _path(folder) / SAMPLES_FILE
-    *lines, rest = _read(path).split(b"\n")
     samples: list[Sample] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            sample = Sample.model_validate_json(line)
-        except ValidationError as error:
-            if number == len(lines) and not rest and not _is_object(line):
+    with _opened(path) as file, _collector_paused():
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
                 return samples, [_torn(path, number)]
-            raise _unreadable(f"{path}:{number}", line, error) from error
-        if sample.format > FORMAT_VERSION:
-            raise _newer(f"{path}:{number}", sample.format)
-        samples.append(sample)
-    return samples, [_torn(path, len(lines) + 1)] if rest else []
+            try:
+                sample = Sample.model_validate_json(line)
+            except ValidationError as error:
+                if not _is_object(line) and not file.read(1):
+                    return samples, [_torn(path, number)]
+                raise _unreadable(f"{path}:{number}", line, error) from error
+            if sample.format > FORMAT_VERSION:
+                raise _newer(f"{path}:{number}", sample.format)
+            samples.append(sample)
+    return samples, []
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the cycle collector from walking over millions of new objects again and again: half of the time, else."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def drop_after_round(folder: RunFolder, last_round: int) -> list[Sample]:
@@ -371,12 +401,19 @@ def _path(folder: Path | RunFolder) -> Path:
 
 
 def _read(path: Path) -> bytes:
+    with _opened(path) as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            yield file
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such file", hint="'benchbox list' shows the runs that are there") from error
     except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+        raise RecordError(f"{path}: cannot be read: {error.strerror}", hint="check its permissions") from error
 
 
 def _torn(path: Path, number: int) -> str:

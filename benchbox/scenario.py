@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic import create_model as new_model
 
 from benchbox import environments, images, workloads
-from benchbox.complaints import near, not_one_of, problems, report
+from benchbox.complaints import near, not_one_of, problems, report, shown
 from benchbox.document import EMPTY, MAX_BYTES, Document, KeyPath, Problem, decode, parse
 from benchbox.errors import RecordError, ScenarioError, UsageError
 from benchbox.model import EnvironmentSpec, Resources
@@ -30,6 +30,12 @@ Parameter = str | int | float | bool
 MAX_ROUNDS: Final = 10_000
 MIN_MEMORY_BYTES: Final = 1 << 20
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+#: What a guest's ``kernel`` may be besides a path, see images.find_kernel.
+KERNEL_CHOICES: Final = ("host", "distribution")
+_KERNEL_OPTIONS: Final = {
+    "kernel": f"expected {', '.join(KERNEL_CHOICES)} or the path of a kernel that is there",
+    "kernel_modules": "expected a folder of kernel modules that is there",
+}
 _SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -414,15 +420,18 @@ def _same_workload_problems(document: Document) -> Iterator[Problem]:
 
 
 def _kernel_problems(document: Document) -> Iterator[Problem]:
+    """A guest kernel of one's own must be there before anything is started."""
     for index, entry in _mappings(document.value, "environments"):
-        for name, exists in (("kernel", Path.is_file), ("kernel_modules", Path.is_dir)):
+        for name, text in _KERNEL_OPTIONS.items():
             given = entry.get(name)
-            if isinstance(given, str) and "/" in given and not exists(Path(given)):
+            if isinstance(given, str) and not _is_kernel(name, given):
                 key: KeyPath = ("environments", index, name)
-                hint = "give the path of a kernel, or leave it out for the host's or the distribution's"
-                yield Problem(
-                    document.line_of(key), key, f"no such {'file' if name == 'kernel' else 'folder'}: {given!r}", hint
-                )
+                hint = near(given, KERNEL_CHOICES) if name == "kernel" else None
+                yield Problem(document.line_of(key), key, f"{text}; got {shown(given)}", hint)
+
+
+def _is_kernel(name: str, given: str) -> bool:
+    return given in KERNEL_CHOICES or Path(given).is_file() if name == "kernel" else Path(given).is_dir()
 
 
 def _scenario(file: Any) -> Scenario:

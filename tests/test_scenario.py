@@ -1,0 +1,400 @@
+"""Scenario files: what they mean, and every way in which they can be wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchbox import environments, images, workloads
+from benchbox.document import MAX_BYTES
+from benchbox.errors import RecordError, ScenarioError, UsageError
+from benchbox.model import EnvironmentSpec, Resources
+from benchbox.scenario import (
+    Cell,
+    Scenario,
+    cells,
+    from_resolved,
+    json_schema,
+    load,
+    loads,
+    resolved,
+    select,
+    with_overrides,
+)
+
+FILE = "scenarios/x.yaml"
+NAME, ENVIRONMENTS, WORKLOADS = "name: x\n", "environments: [native, container]\n", "workloads: [startup]\n"
+WHOLE = NAME + ENVIRONMENTS + WORKLOADS
+KINDS = "native, container, vm"
+KERNEL = "expected host, distribution or the path of a kernel that is there"
+
+
+def refusal(text: str) -> ScenarioError:
+    with pytest.raises(ScenarioError) as caught:
+        loads(text, FILE)
+    return caught.value
+
+
+def with_environments(text: str) -> str:
+    return NAME + f"environments: {text}\n" + WORKLOADS
+
+
+def with_workloads(text: str) -> str:
+    return NAME + ENVIRONMENTS + f"workloads: {text}\n"
+
+
+# --- what is right ---------------------------------------------------------------------------------------------------
+
+
+def test_three_keys_are_enough() -> None:
+    """Everything else has a default; the baseline is the first environment."""
+    scenario = loads(WHOLE, FILE)
+    assert (scenario.name, scenario.description, scenario.image) == ("x", "", "minimal")
+    assert (scenario.rounds, scenario.settle_ms, scenario.timeout_s) == (20, 5.0, 60.0)
+    assert scenario.resources == Resources()
+    assert scenario.baseline == "native"
+    assert [spec.label for spec in scenario.environments] == ["native", "container"]
+
+
+def test_everything_can_be_said() -> None:
+    """Sizes in words, numbers as they are, one kind twice under labels of its own."""
+    scenario = loads(
+        """
+name: everything
+description: |
+  Two lines
+  of text
+image: minimal
+baseline: plain
+rounds: 7
+seed: 0
+settle_ms: 0
+timeout_s: 1.5
+resources: {cpus: 2, memory: 1.5GiB, pids: 64, cpu_quota: 0.5}
+environments:
+  - {kind: container, label: plain, root: bind}
+  - kind: container
+    label: no
+  - kind: vm
+    accelerator: tcg
+workloads:
+  - name: command
+    argv: [/bin/busybox, sh, -c, "exit 7"]
+    signals_ready: false
+""",
+        FILE,
+    )
+    assert scenario.resources == Resources(2, 3 << 29, 64, 0.5)
+    assert [spec.label for spec in scenario.environments] == ["plain", "no", "vm"]
+    assert scenario.environments[0].options["root"] == "bind"
+    assert scenario.environments[2].options["accelerator"] == "tcg"
+    assert (scenario.seed, scenario.settle_ms, scenario.baseline) == (0, 0.0, "plain")
+    assert scenario.workloads[0].params == {"argv": "/bin/busybox sh -c 'exit 7'", "signals_ready": False}
+
+
+def test_the_shipped_scenarios_are_right() -> None:
+    """Each file in scenarios/ loads and is named after its file."""
+    files = sorted((Path(__file__).parents[1] / "scenarios").glob("*.yaml"))
+    assert files
+    for file in files:
+        assert load(file).name == file.stem
+
+
+def test_a_resolved_scenario_comes_back_the_same() -> None:
+    """Through JSON, as in a manifest, and through YAML, as a file of its own."""
+    scenario = loads(
+        with_environments("[{kind: vm, label: v}, native]").replace("startup", "{name: command, argv: /x a}"), FILE
+    )
+    stored = json.loads(json.dumps(resolved(scenario)))
+    assert from_resolved(stored) == scenario
+    assert loads(yaml.safe_dump(stored), FILE) == scenario
+
+
+def test_a_resolved_scenario_that_cannot_be_read_is_the_records_fault() -> None:
+    """A record of another version may name what this one does not have."""
+    stored = resolved(loads(WHOLE, FILE)) | {"future": 1}
+    with pytest.raises(RecordError, match=r"future: unknown key"):
+        from_resolved(stored)
+
+
+def test_cells_are_environments_times_workloads_in_the_order_of_the_file() -> None:
+    """An id shows the parameters, in a form without separators of its own."""
+    scenario = loads(with_workloads("[startup, {name: command, argv: [/bin/sh, -c, 'a; b']}]"), FILE)
+    params = {"argv": "/bin/sh -c 'a; b'", "signals_ready": "true"}
+    command = "command[argv=/bin/sh -c 'a%3B b';signals_ready=true]"
+    assert cells(scenario) == (
+        Cell("native/startup", "native", "startup"),
+        Cell(f"native/{command}", "native", "command", params),
+        Cell("container/startup", "container", "startup"),
+        Cell(f"container/{command}", "container", "command", params),
+    )
+
+
+def test_the_parameters_of_a_cell_make_a_command() -> None:
+    """What a record holds is enough to run it again."""
+    scenario = loads(with_workloads("[{name: command, argv: [/bin/sh, -c, 'a b'], signals_ready: false}]"), FILE)
+    cell = cells(scenario)[0]
+    command = workloads.workload(cell.workload).command(cell.params)
+    assert command.argv == ("/bin/sh", "-c", "a b")
+    assert command.signals_ready is False
+
+
+# --- narrowing and overriding ----------------------------------------------------------------------------------------
+
+
+def test_only_narrows_environments_and_workloads() -> None:
+    """Several of one kind add up; what is not named is kept whole."""
+    scenario = loads(with_environments("[native, container, vm]"), FILE)
+    assert select(scenario, None) == scenario
+    assert [e.label for e in select(scenario, "env:vm").environments] == ["vm"]
+    assert [e.label for e in select(scenario, "env:vm, env:native,workload:startup").environments] == ["native", "vm"]
+
+
+def test_a_baseline_that_is_not_selected_is_replaced() -> None:
+    """The first environment that is left takes its place, and the result is a scenario still."""
+    narrowed = select(loads(with_environments("[native, container, vm]"), FILE), "env:container,env:vm")
+    assert narrowed.baseline == "container"
+    assert from_resolved(resolved(narrowed)) == narrowed
+
+
+@pytest.mark.parametrize(
+    ("only", "message", "hint"),
+    [
+        ("env:contaner", "--only: env: expected one of native, container; got 'contaner'", "did you mean 'container'?"),
+        ("workload:x", "--only: workload: expected one of startup; got 'x'", None),
+        ("envv:vm", "--only: expected env:LABEL or workload:NAME; got 'envv:vm'", "did you mean 'env'?"),
+        ("", "--only: expected env:LABEL or workload:NAME; got ''", None),
+        ("env:native,", "--only: expected env:LABEL or workload:NAME; got ''", None),
+    ],
+)
+def test_only_names_what_there_is(only: str, message: str, hint: str | None) -> None:
+    """A typo selects nothing and says what it could have been."""
+    with pytest.raises(UsageError) as caught:
+        select(loads(WHOLE, FILE), only)
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+def test_the_command_line_overrides_rounds_and_seed() -> None:
+    """What is not given stays; zero is a seed."""
+    scenario = loads(WHOLE, FILE)
+    assert with_overrides(scenario) == scenario
+    assert (with_overrides(scenario, rounds=3).rounds, with_overrides(scenario, seed=0).seed) == (3, 0)
+
+
+@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"rounds": -1}, {"rounds": 10_001}, {"seed": -1}, {"seed": 1 << 63}])
+def test_an_override_out_of_range_is_refused(wrong: dict[str, int]) -> None:
+    """The same bounds hold as in a file."""
+    with pytest.raises(UsageError, match=rf"--{next(iter(wrong))}: expected a whole number from"):
+        with_overrides(loads(WHOLE, FILE), **wrong)
+
+
+# --- what is wrong ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        (WHOLE + "rouns: 3\n", ":4: rouns: unknown key; expected one of name, description, image, baseline, rounds, "
+            "seed, resources, settle_ms, timeout_s, environments, workloads", "did you mean 'rounds'?"),
+        (WHOLE + "resources:\n  cpu: 1\n",
+            ":5: resources.cpu: unknown key; expected one of cpus, memory, pids, cpu_quota", "did you mean 'cpus'?"),
+        (WHOLE + "name: y\n", ":4: name: duplicate key; it is on line 1 already", "keep one of them"),
+        (with_environments("[nativ]"),
+            f":2: environments[0]: expected one of {KINDS}; got 'nativ'", "did you mean 'native'?"),
+        (with_environments("[{kind: Container}]"),
+            f":2: environments[0].kind: expected one of {KINDS}; got 'Container'", "did you mean 'container'?"),
+        (with_environments("[{label: x}]"),
+            ":2: environments[0]: expected text or a mapping with 'kind'; got a mapping", None),
+        (with_environments("[3]"), ":2: environments[0]: expected a mapping; got 3", None),
+        (with_environments("\n  - native\n  - kind: vm\n    accelerator: kwm"),
+            ":5: environments[1].accelerator: expected one of auto, kvm, tcg; got 'kwm'", "did you mean 'kvm'?"),
+        (with_environments("[{kind: container, network: yes}]"),
+            ":2: environments[0].network: expected true or false; got 'yes'", "write true"),
+        (with_environments("[{kind: vm, kernel: /no/vmlinuz}]"),
+            f":2: environments[0].kernel: {KERNEL}; got '/no/vmlinuz'",
+            None),
+        (with_environments("[{kind: vm, kernel: hots}]"),
+            f":2: environments[0].kernel: {KERNEL}; got 'hots'",
+            "did you mean 'host'?"),
+        (with_environments("[{kind: vm, kernel_modules: /no}]"),
+            ":2: environments[0].kernel_modules: expected a folder of kernel modules that is there; got '/no'", None),
+        (with_environments("[vm, vm]"),
+            ":2: environments[1]: a second environment is called 'vm'", "give it a label of its own"),
+        (with_environments("[{kind: native, label: A b}]"), ":2: environments[0].label: expected up to 64 lower-case "
+            "letters, digits and dashes, no dash first; got 'A b'", None),
+        (with_environments("[]"), ":2: environments: expected a list of at least 1; got an empty list", None),
+        (with_environments(""), ":2: environments: expected a list; got nothing", None),
+        (with_environments("native"), ":2: environments: expected a list; got 'native'", None),
+        (with_workloads("[]"), ":3: workloads: expected a list of at least 1; got an empty list", None),
+        (with_workloads("[statrup]"),
+            ":3: workloads[0]: expected one of startup, command; got 'statrup'", "did you mean 'startup'?"),
+        (with_workloads("[{name: startup, delay_ms: 3}]"),
+            ":3: workloads[0].delay_ms: unknown key; expected one of name", None),
+        (with_workloads("[command]"), ":3: workloads[0].argv: this key is missing", "add 'argv: ...'"),
+        (with_workloads("[startup, startup]"),
+            ":3: workloads[1]: the same as one above it", "remove it, or change a parameter"),
+        (NAME + ENVIRONMENTS, ":1: workloads: this key is missing", "add 'workloads: ...'"),
+        (ENVIRONMENTS + WORKLOADS, ":1: name: this key is missing", "add 'name: ...'"),
+        (WHOLE.replace("x", "../x", 1),
+            ":1: name: expected up to 64 lower-case letters, digits and dashes, no dash first; got '../x'", None),
+        (WHOLE.replace("x", "7", 1), ":1: name: expected text; got 7", None),
+        (WHOLE + "rounds: 0\n", ":4: rounds: expected a number of at least 1; got 0", None),
+        (WHOLE + "rounds: -3\n", ":4: rounds: expected a number of at least 1; got -3", None),
+        (WHOLE + "rounds: 10001\n", ":4: rounds: expected a number of at most 10000; got 10001", None),
+        (WHOLE + "rounds: true\n", ":4: rounds: expected a whole number; got true", None),
+        (WHOLE + "rounds: 2.0\n", ":4: rounds: expected a whole number; got 2.0", None),
+        (WHOLE + "rounds: many\n", ":4: rounds: expected a whole number; got 'many'", None),
+        (WHOLE + 'rounds: "20"\n', ":4: rounds: expected a whole number; got '20'", "write it without quotes"),
+        (WHOLE + "seed: -1\n", ":4: seed: expected a number of at least 0; got -1", None),
+        (WHOLE + "settle_ms: -0.5\n", ":4: settle_ms: expected a number of at least 0; got -0.5", None),
+        (WHOLE + "timeout_s: 0\n", ":4: timeout_s: expected a number above 0; got 0", None),
+        (WHOLE + "timeout_s: .inf\n", ":4: timeout_s: expected a number; got '.inf'", None),
+        (WHOLE + "resources: 3\n", ":4: resources: expected a mapping; got 3", None),
+        (WHOLE + "resources: {memory: 12 potatoes}\n",
+            ":4: resources.memory: expected a size of at least 1MiB, such as 256MiB; got '12 potatoes'", None),
+        (WHOLE + "resources: {memory: 256}\n",
+            ":4: resources.memory: expected a size of at least 1MiB, such as 256MiB; got 256", None),
+        (WHOLE + "resources: {memory: -1GiB}\n",
+            ":4: resources.memory: expected a size of at least 1MiB, such as 256MiB; got '-1GiB'", None),
+        (WHOLE + "resources: {memory: true}\n",
+            ":4: resources.memory: expected a size of at least 1MiB, such as 256MiB; got true", None),
+        (WHOLE + "resources: {cpus: 0}\n", ":4: resources.cpus: expected a number of at least 1; got 0", None),
+        (WHOLE + "resources: {cpu_quota: 0}\n", ":4: resources.cpu_quota: expected a number above 0; got 0", None),
+        (WHOLE + "baseline: contaner\n", ":4: baseline: no such environment; expected one of native, container; got "
+            "'contaner'", "did you mean 'container'?"),
+        (WHOLE + "image: minimall\n",
+            ":4: image: no such image; expected one of {images}; got 'minimall'", "did you mean 'minimal'?"),
+        (WHOLE + "description: !!python/name:os.system\n",
+            ":4: description: tag !!python/name:os.system is not allowed", "write plain YAML"),
+        (WHOLE + "---\n", ":4: a second document starts here; expected one", None),
+        ("", ":1: the file is empty", "see scenarios/startup.yaml for an example"),
+        ("# nothing\n", ":1: the file is empty", "see scenarios/startup.yaml for an example"),
+        ("- native\n", ":1: expected keys and values, such as 'name: startup'", None),
+        ("startup\n", ":1: expected keys and values, such as 'name: startup'", None),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_with_file_line_key_and_remedy(text: str, message: str, hint: str | None) -> None:
+    """What was found, what is expected, and the nearest right spelling."""
+    error = refusal(text)
+    assert error.message == FILE + message.format(images=", ".join(images.TABLE))
+    assert error.hint == hint
+
+
+def test_an_option_of_another_environment_says_whose_it_is() -> None:
+    """``accelerator`` is right, but not there."""
+    error = refusal(with_environments("[{kind: container, accelerator: kvm}]"))
+    assert error.message.startswith(f"{FILE}:2: environments[0].accelerator: unknown key; expected one of kind, label")
+    assert error.hint == "it is an option of vm"
+
+
+def test_all_errors_of_a_file_are_said_at_once_in_their_order() -> None:
+    """One line each, hints in their lines."""
+    error = refusal(
+        "rounds: 0\nname: x\nenvironments:\n  - nativ\n  - vm\nworkloads: [startup]\nbaseline: vn\nseeed: 1\n"
+    )
+    assert error.message.splitlines() == [
+        f"{FILE}:1: rounds: expected a number of at least 1; got 0",
+        f"{FILE}:4: environments[0]: expected one of {KINDS}; got 'nativ' (did you mean 'native'?)",
+        f"{FILE}:7: baseline: no such environment; expected one of nativ, vm; got 'vn' (did you mean 'vm'?)",
+        f"{FILE}:8: seeed: unknown key; expected one of name, description, image, baseline, rounds, seed, resources, "
+        "settle_ms, timeout_s, environments, workloads (did you mean 'seed'?)",
+    ]
+    assert error.hint is None
+
+
+def test_what_an_alias_stands_for_is_not_an_error_of_its_own() -> None:
+    """The alias is what is wrong, not the value that it leaves open."""
+    error = refusal("name: &n x\nimage: *n\n" + ENVIRONMENTS + WORKLOADS)
+    assert error.message.splitlines() == [
+        f"{FILE}:1: name: anchor &n is not allowed (write the value out)",
+        f"{FILE}:2: image: alias *n is not allowed (write the value out)",
+    ]
+
+
+def test_long_values_are_shown_short() -> None:
+    """A message stays readable whatever a file holds."""
+    assert len(refusal(WHOLE + f"rounds: {'x' * 5000}\n").message) < 200
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"name: \xff\n", ":1: not UTF-8 text (byte 6)"),
+        (b"#" * (MAX_BYTES + 1), ":1: longer than 256 KiB"),
+        (b"name: x\nenvironments: [\n", ":3: not YAML: did not find expected node content"),
+        (b"\x00\x01", ":1: not YAML: control characters are not allowed"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    """With the name that the user gave it."""
+    file = tmp_path / "x.yaml"
+    file.write_bytes(data)
+    with pytest.raises(ScenarioError) as caught:
+        load(file)
+    assert caught.value.message == f"{file}{message}"
+
+
+def test_a_missing_file_names_the_one_that_was_meant(tmp_path: Path) -> None:
+    """Nearest by name in the same folder."""
+    (tmp_path / "startup.yaml").write_text(WHOLE)
+    with pytest.raises(ScenarioError, match=r"startupp\.yaml: no such file") as caught:
+        load(tmp_path / "startupp.yaml")
+    assert caught.value.hint == "did you mean 'startup.yaml'?"
+
+
+def test_a_folder_is_no_scenario(tmp_path: Path) -> None:
+    """It cannot be read as one."""
+    with pytest.raises(ScenarioError, match=r"cannot be read: Is a directory"):
+        load(tmp_path)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["name", "image", "baseline", "rounds", "resources", "environments", "workloads", "x", "seed"]),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["native", "vm", "startup", ""]),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(["kind", "name", "label", "memory", "argv", "vm"]), inner, max_size=3)
+            ),
+            max_leaves=6,
+        ),
+    )
+)
+def test_any_yaml_is_either_a_scenario_or_refused_with_a_place(value: dict[str, object]) -> None:
+    """Nothing else is ever raised, and each line of a message begins with file and line."""
+    try:
+        scenario = loads(yaml.safe_dump(value), FILE)
+    except ScenarioError as error:
+        assert all(line.startswith(f"{FILE}:") for line in error.message.splitlines())
+    else:
+        assert isinstance(scenario, Scenario)
+
+
+# --- for editors -----------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_knows_each_environment_and_workload_with_its_options() -> None:
+    """An editor completes and checks what ``load`` accepts."""
+    schema = json_schema()
+    definitions = schema["$defs"]
+    for kind in environments.KINDS:
+        options = environments.options_model(kind).model_fields
+        assert set(definitions[f"{kind}-environment"]["properties"]) == {"kind", "label", *options}
+    for name in workloads.NAMES:
+        assert definitions[f"{name}-workload"]["additionalProperties"] is False
+    assert schema["properties"]["environments"]["items"]["anyOf"][0] == {"enum": list(environments.KINDS)}
+    assert schema["properties"]["workloads"]["items"]["anyOf"][0] == {"enum": ["startup"]}
+    assert schema["required"] == ["name", "environments", "workloads"]
+
+
+def test_a_scenario_holds_plain_frozen_values() -> None:
+    """Options are complete: nobody below has to know a default."""
+    scenario = loads(WHOLE, FILE)
+    assert isinstance(scenario.environments[1], EnvironmentSpec)
+    assert set(scenario.environments[1].options) == set(environments.options_model("container").model_fields)
+    with pytest.raises(AttributeError):
+        scenario.rounds = 3  # type: ignore[misc]
