@@ -4,7 +4,7 @@ What counts is what each sample says it ran with (flag ``accelerator``), then wh
 never what was asked for.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from benchbox.record import EnvironmentRecord, Sample
@@ -17,8 +17,8 @@ _SUFFIX: Final = {
     "unknown": "accelerator not proven",
 }
 
-#: Keys of ``applied`` under which the reason for emulation may stand, the first found is taken.
-_REASON_KEYS: Final = ("accelerator_reason", "kvm_reason", "accelerator.reason")
+#: How much of a reason is repeated in a note; the record has all of it.
+_REASON_LENGTH: Final = 240
 
 
 def accelerator_of(environment: EnvironmentRecord | None, samples: Sequence[Sample]) -> str | None:
@@ -49,9 +49,17 @@ def missing_kvm_note(environment: EnvironmentRecord, failure: str | None = None)
     if environment.options.get("accelerator") == "tcg":
         reason: str | None = "the scenario asks for emulation (accelerator: tcg)"
     else:
-        applied = [text for text in map(environment.applied.get, _REASON_KEYS) if isinstance(text, str) and text]
-        reason = applied[0] if applied else environment.reason or failure
-    return f"VM with KVM: not measured here: {reason or 'no guest has booted with KVM on this host'}"
+        reason = _proof_reason(environment) or environment.reason or failure
+    text = " ".join((reason or "no guest has booted with KVM on this host").split())
+    short = text if len(text) <= _REASON_LENGTH else f"{text[: _REASON_LENGTH - 1]}…"
+    return f"VM with KVM: not measured here: {short}"
+
+
+def _proof_reason(environment: EnvironmentRecord) -> str | None:
+    """Return what the attempt to boot a guest with KVM said."""
+    proof = environment.applied.get("accelerator_proof")
+    reason = proof.get("reason") if isinstance(proof, Mapping) else None
+    return reason if isinstance(reason, str) else None
 
 
 def _flagged(samples: Iterable[Sample]) -> set[str]:

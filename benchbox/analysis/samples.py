@@ -7,7 +7,6 @@ from typing import Final
 
 from benchbox.model import STAGES
 from benchbox.record import Sample
-from benchbox.units import NS_PER_S
 
 DEFAULT_METRIC: Final = "startup.ready"
 
@@ -58,18 +57,21 @@ def exclusion(sample: Sample, metric: str) -> tuple[str, str] | None:
     return None if metric_value(sample, metric) is not None else ("ok", f"reports no {metric}")
 
 
-def stage_durations_s(sample: Sample) -> dict[str, float]:
-    """Return the time in s from each stage's predecessor (at first: the request) to its end, in the order of stages.
+def stage_durations_ns(samples: Iterable[Sample]) -> dict[str, list[int]]:
+    """Return for each stage, in the order of stages, how long it took in each valid sample that has it.
 
-    Stages that ``model.STAGES`` does not know follow in the order of the record.
+    A stage lasts from its predecessor's end (at first: the request) to its own. Stages that ``model.STAGES`` does not
+    know follow in the order of the record.
     """
-    before = 0
-    durations: dict[str, float] = {}
-    for name in _in_order(tuple(sample.stages)):
-        instant = sample.stages[name]
-        durations[name] = (instant - before) / NS_PER_S
-        before = instant
-    return durations
+    durations: dict[str, list[int]] = {}
+    for sample in samples:
+        if sample.status == "ok":
+            stages, before = sample.stages, 0
+            for name in _in_order(tuple(stages)):
+                instant = stages[name]
+                durations.setdefault(name, []).append(instant - before)
+                before = instant
+    return {name: durations[name] for name in _in_order(tuple(durations))}
 
 
 @lru_cache(maxsize=256)

@@ -17,9 +17,10 @@ from benchbox.analysis.samples import (
     last_attempts,
     metric_value,
     primary_metric,
-    stage_durations_s,
+    stage_durations_ns,
 )
-from benchbox.record import CellRecord, EnvironmentRecord, Manifest, Sample
+from benchbox.record import CellRecord, CounterValue, EnvironmentRecord, Manifest, Sample
+from benchbox.units import NS_PER_S
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,20 @@ class StageMedian:
 
     name: str
     median_s: float
+    count: int
+
+
+@dataclass(frozen=True)
+class CounterMedian:
+    """A counter of a cell's account: the median over its ``count`` valid samples, and where it was read.
+
+    ``median`` is None where the host cannot attribute it in every sample; ``source`` then says why.
+    """
+
+    name: str
+    unit: str
+    source: str
+    median: float | None
     count: int
 
 
@@ -74,6 +89,7 @@ class Row:
     failures: tuple[Failure, ...] = ()
     flags: dict[str, int] = field(default_factory=dict)
     stages: tuple[StageMedian, ...] = ()
+    counters: tuple[CounterMedian, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,12 +197,12 @@ def _measured(cell: CellRecord, environment: EnvironmentRecord | None, samples: 
     if row.accelerator == "mixed":
         reason = "KVM and emulation are mixed in this cell, which must not share a number"
         return _Measured(replace(row, failures=(*row.failures, Failure("invalid", reason, len(valid)))), {})
-    row = replace(row, stages=_stage_medians(samples))
+    row = replace(row, stages=_stage_medians(samples), counters=_counter_medians(samples))
     if not valid:
         return _Measured(row, {})
     reported = valid[0][0].metrics[metric]
     row = replace(row, unit=reported.unit, direction=reported.direction)
-    return _Measured(_with_numbers(row, [value for _, value in valid]), {s.round: value for s, value in valid})
+    return _Measured(_with_numbers(row, sorted(value for _, value in valid)), {s.round: value for s, value in valid})
 
 
 def _bare_row(cell: CellRecord, environment: EnvironmentRecord | None, samples: list[Sample], metric: str) -> Row:
@@ -206,7 +222,7 @@ def _bare_row(cell: CellRecord, environment: EnvironmentRecord | None, samples: 
         ok=0,
         attempted=len(samples),
         failures=_failures(samples, metric),
-        flags=dict(Counter(f"{key}={value}" for sample in samples for key, value in sample.flags.items())),
+        flags=_flags(samples),
     )
 
 
@@ -241,19 +257,37 @@ def _with_ratios(cells: list[_Measured], baseline: str, seed: int) -> list[Row]:
     return rows
 
 
+def _flags(samples: Iterable[Sample]) -> dict[str, int]:
+    counts = Counter(flag for sample in samples for flag in sample.flags.items())
+    return {f"{key}={value}": count for (key, value), count in counts.items()}
+
+
 def _failures(samples: Iterable[Sample], metric: str) -> tuple[Failure, ...]:
     reasons = Counter(reason for reason in (exclusion(sample, metric) for sample in samples) if reason is not None)
     return tuple(Failure(status, reason, count) for (status, reason), count in reasons.most_common())
 
 
 def _stage_medians(samples: Iterable[Sample]) -> tuple[StageMedian, ...]:
-    """Return the median of each stage's duration over the valid samples that have it, in the order of stages."""
-    durations: dict[str, list[float]] = {}
+    """Return the median of each stage's own durations; medians of durations, not differences of medians."""
+    durations = stage_durations_ns(samples)
+    return tuple(StageMedian(name, st.median(taken) / NS_PER_S, len(taken)) for name, taken in durations.items())
+
+
+def _counter_medians(samples: Iterable[Sample]) -> tuple[CounterMedian, ...]:
+    """Return the account of the valid samples; a number that is missing in one of them is not comparable at all."""
+    taken: dict[str, list[CounterValue]] = {}
     for sample in samples:
         if sample.status == "ok":
-            for name, duration in stage_durations_s(sample).items():
-                durations.setdefault(name, []).append(duration)
-    return tuple(StageMedian(name, st.median(values), len(values)) for name, values in durations.items())
+            for name, counter in sample.counters.items():
+                taken.setdefault(name, []).append(counter)
+    return tuple(_counter_median(name, counters) for name, counters in taken.items())
+
+
+def _counter_median(name: str, counters: Sequence[CounterValue]) -> CounterMedian:
+    missing = next((counter for counter in counters if counter.value is None), None)
+    shown = missing or counters[0]
+    values = [counter.value for counter in counters if counter.value is not None]
+    return CounterMedian(name, shown.unit, shown.source, st.median(values) if missing is None else None, len(counters))
 
 
 def _table_key(row: Row) -> tuple[str, tuple[tuple[str, str | int | float], ...]]:

@@ -6,7 +6,7 @@ from benchbox.analysis.samples import (
     last_attempts,
     metric_value,
     primary_metric,
-    stage_durations_s,
+    stage_durations_ns,
 )
 from benchbox.record import MetricValue
 from tests.report.records import failed, sample
@@ -50,8 +50,15 @@ def test_an_ok_sample_without_the_metric_is_left_out_with_a_reason() -> None:
 
 def test_stage_durations_are_differences_in_the_order_of_stages() -> None:
     """Stages come in any order in the record; each lasts from the one before, the first from the request."""
-    one = sample("native", 1, stages={"exec": 5_000_000_000, "cgroups": 1_000_000_000, "started": 3_000_000_000})
-    assert list(stage_durations_s(one).items()) == [("cgroups", 1.0), ("started", 2.0), ("exec", 2.0)]
+    one = sample("native", 1, stages={"exec": 50, "cgroups": 10, "started": 30})
+    two = sample("native", 2, stages={"cgroups": 5, "own": 9})
+    bad = failed("native", 3, "gone", stages={"cgroups": 7})
+    assert list(stage_durations_ns([one, two, bad]).items()) == [
+        ("cgroups", [10, 5]),
+        ("started", [20]),
+        ("exec", [20]),
+        ("own", [4]),
+    ]
 
 
 def test_the_metric_of_a_run_is_startup_ready_where_there_is_one() -> None:

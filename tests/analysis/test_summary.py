@@ -6,7 +6,7 @@ import pytest
 
 from benchbox.analysis.statistics import median
 from benchbox.analysis.summary import summarise
-from benchbox.record import AbandonedCell, CellRecord, MetricValue, Sample
+from benchbox.record import AbandonedCell, CellRecord, CounterValue, MetricValue, Sample
 from tests.report.records import cell_id, environment, failed, manifest, sample, samples
 
 
@@ -214,6 +214,20 @@ def test_abandoned_cells_are_kept_with_their_reason() -> None:
     """A cell that was given up is in the summary."""
     gone = AbandonedCell(cell="vm/startup", reason="no boot", after_round=3)
     assert summarise(manifest(abandoned=[gone]), samples()).abandoned[0].after_round == 3
+
+
+def test_a_counter_that_one_sample_cannot_attribute_has_no_median() -> None:
+    """A number of some samples would pass for that of all; the source says why there is none."""
+    known = CounterValue(value=4.0, unit="B", source="cgroup2 memory.peak")
+    unknown = CounterValue(value=None, unit="B", source="no memory controller")
+    taken = [
+        sample("native", number, counters={"always": known, "once": unknown if number == 2 else known})
+        for number in (1, 2, 3)
+    ]
+    taken.append(failed("native", 4, "gone", counters={"always": CounterValue(value=99, unit="B", source="x")}))
+    always, once = summarise(manifest(("native",), 4), taken).tables[0].rows[0].counters
+    assert (always.median, always.count, always.source) == (4.0, 3, "cgroup2 memory.peak")
+    assert (once.median, once.source) == (None, "no memory controller")
 
 
 def test_a_summary_is_json_and_depends_on_nothing_but_its_input() -> None:

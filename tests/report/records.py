@@ -33,6 +33,16 @@ STAGES_NS: Final[Mapping[str, Mapping[str, int]]] = {
 }  # fmt: skip
 
 
+#: The account of a sample on a hybrid host.
+COUNTERS: Final = {
+    "cpu.usage": CounterValue(value=0.000867, unit="s", source="cgroup2 cpu.stat usage_usec"),
+    "memory.peak": CounterValue(value=262144, unit="B", source="cgroup1 memory.max_usage_in_bytes"),
+    "io.read": CounterValue(value=0, unit="B", source="cgroup1 blkio.throttle.io_service_bytes Read"),
+    "io.write": CounterValue(value=None, unit="B", source="cgroup v1 does not attribute buffered write-back"),
+    "pressure.cpu": CounterValue(value=0, unit="s", source="cgroup2 cpu.pressure some"),
+}
+
+
 def sample(
     environment: str,
     number: int,
@@ -67,6 +77,9 @@ def sample(
         "requested_ns": 1_000_000_000_000 + number * 3_000_000_000,
         "stages": stages,
         "metrics": metrics,
+        "counters": COUNTERS,
+        "applied": {"cpus": "1", "memory_bytes": 268435456, "pids": 512, "cpu_quota": None, "seccomp": "off"},
+        "noise": {"load1": 0.2, "psi.cpu.some_share": 0.01, "psi.io.some_share": 0.0},
     }
     return Sample(**(fields | changes))
 
@@ -140,7 +153,7 @@ _APPLIED: Final[dict[str, dict[str, Any]]] = {
     "vm": {
         "cpuset": "1",
         "accelerator": "tcg",
-        "accelerator_reason": "a guest did not boot with KVM: paused (crashed)",
+        "accelerator_proof": {"reason": "a guest did not boot with KVM: paused (crashed)"},
     },
 }
 
@@ -197,7 +210,7 @@ def evil_run() -> tuple[Manifest, list[Sample], list[str]]:
     records = [
         environment("a" + EVIL, kind=EVIL, applied={EVIL: {EVIL: [EVIL, {EVIL: EVIL}]}}, reason=EVIL, fix=EVIL,
                     account={EVIL: CounterValue(value=1, unit=EVIL, source=EVIL)}),
-        environment("b" + EVIL, kind="vm", applied={"accelerator": EVIL, "accelerator_reason": EVIL}),
+        environment("b" + EVIL, kind="vm", applied={"accelerator": EVIL, "accelerator_proof": {"reason": EVIL}}),
         environment("c" + EVIL, kind=EVIL, state="skipped", reason=EVIL, fix=EVIL),
     ]  # fmt: skip
     run = manifest(

@@ -14,7 +14,7 @@ from benchbox.analysis.summary import summarise
 from benchbox.errors import RecordError
 from benchbox.record import AbandonedCell, Sample
 from benchbox.report.page import render_page, write_page
-from tests.report.records import EVIL, environment, evil_run, failed, manifest, sample, samples, write_run
+from tests.report.records import COUNTERS, EVIL, environment, evil_run, failed, manifest, sample, samples, write_run
 
 
 class Page(HTMLParser):
@@ -85,6 +85,15 @@ def test_stage_medians_are_in_the_page_to_the_last_digit() -> None:
     shown = {float(a["data-value"] or 0) for tag, a in page.elements if tag == "td" and a.get("data-cell")}
     medians = {stage.median_s for row in summarise(manifest(), taken).tables[0].rows for stage in row.stages}
     assert shown == medians
+
+
+def test_the_account_is_on_the_page_with_its_sources_and_gaps() -> None:
+    """What the kernel counted, where it was read, and why a number is missing."""
+    page = Page(render_page(manifest(), samples()))
+    assert {a["data-counter"] for _, a in page.elements if "data-counter" in a} == set(COUNTERS)
+    flat = " ".join(page.text.split())
+    assert "memory.peak 256 KiB 256 KiB 256 KiB cgroup1 memory.max_usage_in_bytes" in flat
+    assert "io.write – – – cgroup v1 does not attribute buffered write-back" in flat
 
 
 def test_the_page_asks_for_nothing_from_anywhere() -> None:
