@@ -4,6 +4,7 @@ One file of JSON lines per run. Its first line says whose run it is. The supervi
 for as long as it lives, so that nobody else takes the run for dead.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -61,19 +62,19 @@ class Ledger:
 def read(path: Path) -> tuple[Header | None, tuple[Entry, ...]]:
     """Return the header and what is recorded and not yet released, in the order of its making.
 
-    A torn last line (the machine lost power) is left out: what it would have named was not made yet.
+    A torn last line (the machine lost power) is left out: what it would have named was not made yet. So is a line that
+    is no entry.
     """
     header: Header | None = None
     entries: dict[Entry, None] = {}
     for line in path.read_text(errors="replace").splitlines():
-        try:
+        # KeyError, TypeError: JSON, but no entry. The rest is what has to be cleaned up all the same.
+        with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
             item = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if "run" in item:
-            header = Header(item["run"], item["supervisor"], item["created_at"])
-        elif item["op"] == "record":
-            entries[Entry(item["kind"], item["ident"])] = None
-        else:
-            entries.pop(Entry(item["kind"], item["ident"]), None)
+            if "run" in item:
+                header = Header(item["run"], item["supervisor"], item["created_at"])
+            elif item["op"] == "record":
+                entries[Entry(item["kind"], item["ident"])] = None
+            else:
+                entries.pop(Entry(item["kind"], item["ident"]), None)
     return header, tuple(entries)

@@ -1,0 +1,70 @@
+"""Mounts are made as asked for, and a refusal names its place (the kernel's own part: tests/integration)."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchbox.errors import EnvironmentFailure
+from benchbox.linux import mounts, syscalls
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Record the calls to the kernel instead of making them."""
+    made: list[tuple[Any, ...]] = []
+    for name in ("mount", "umount2", "unshare"):
+        monkeypatch.setattr(syscalls, name, lambda *arguments, name=name: made.append((name, *arguments)))
+    monkeypatch.setattr(mounts, "_private", False)
+    return made
+
+
+def refuse(number: int) -> Any:
+    def call(*arguments: object) -> None:
+        raise OSError(number, "refused")
+
+    return call
+
+
+def test_a_private_namespace_is_entered_once(calls: list[tuple[Any, ...]]) -> None:
+    """And tells the host nothing from then on."""
+    mounts.enter_private()
+    mounts.enter_private()
+    assert calls == [
+        ("unshare", syscalls.CLONE_NEWNS),
+        ("mount", "none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE),
+    ]
+
+
+def test_without_the_privilege_there_is_a_hint(calls: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a later call tries again."""
+    with monkeypatch.context() as patch:
+        patch.setattr(syscalls, "unshare", refuse(errno.EPERM))
+        with pytest.raises(EnvironmentFailure, match="cannot make a mount namespace") as error:
+            mounts.enter_private()
+    assert error.value.hint == "run as root"
+    mounts.enter_private()
+    assert calls
+
+
+def test_a_read_only_bind_takes_two_steps(calls: list[tuple[Any, ...]]) -> None:
+    """A bind takes over the flags of its source."""
+    mounts.bind(Path("/a"), Path("/b"), read_only=True)
+    first, second = calls
+    assert first == ("mount", "/a", "/b", None, syscalls.MS_BIND | syscalls.MS_REC)
+    assert second == ("mount", "none", "/b", None, syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
+
+
+@pytest.mark.parametrize("make", [lambda path: mounts.bind(Path("/a"), path), mounts.tmpfs])
+def test_a_refused_mount_names_its_place(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the kernel's reason."""
+    monkeypatch.setattr(syscalls, "mount", refuse(errno.ENOENT))
+    with pytest.raises(EnvironmentFailure, match="cannot mount /b: refused"):
+        make(Path("/b"))
+
+
+def test_detaching_what_is_not_mounted_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clean-up runs after any failure."""
+    monkeypatch.setattr(syscalls, "umount2", refuse(errno.EINVAL))
+    mounts.detach(Path("/b"))
