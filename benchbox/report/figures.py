@@ -199,11 +199,14 @@ def _dots_layout(panels: int, last_round: int) -> dict[str, Any]:
 def _panel_axis(panel: _Cell, position: int, panels: int, centre: float, half_decades: float) -> dict[str, Any]:
     height = 1 / panels
     top = 1 - position * height
-    unit_axis = _time_axis() if panel.row.unit == "s" else {"tickformat": "~s", "gridcolor": _GRID, "nticks": 6}
+    ticks = log_ticks(10 ** (centre - half_decades), 10 ** (centre + half_decades))
     return {
-        **unit_axis,
         "type": "log",
         "range": [centre - half_decades, centre + half_decades],
+        "fixedrange": True,
+        "tickvals": ticks,
+        "ticktext": [label(_tick_text(tick, panel.row.unit)) for tick in ticks],
+        "gridcolor": _GRID,
         "domain": [top - height * 0.84, top],
         "showticklabels": bool(panel.values),
         "linecolor": "#999999",
@@ -224,6 +227,37 @@ def _panel_title(panel: _Cell, position: int) -> dict[str, Any]:
         "showarrow": False,
         "font": {"size": 12, "color": COLOURS[position % len(COLOURS)]},
     }
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return at most some nine round values from ``low`` to ``high``, both above zero, for a logarithmic axis.
+
+    Plotly's own are crowded over one or two decades, and it leaves the unit out of every other one.
+    """
+    if high / low < 5:
+        step = _nice_step((high - low) / 5)
+        return [float(f"{n * step:.6g}") for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    mantissas = (1, 2, 5) if last - first <= 3 else (1,)
+    every = 1 + (last - first) // 9
+    ticks = [float(f"{mantissa}e{power}") for power in range(first, last + 1, every) for mantissa in mantissas]
+    return [tick for tick in ticks if low <= tick <= high]
+
+
+def _nice_step(rough: float) -> float:
+    """Return that of 1, 2 and 5 times a power of ten which is nearest to ``rough``."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return power * min((1, 2, 5, 10), key=lambda factor: abs(math.log(factor * power / rough)))
+
+
+def _tick_text(value: float, unit: str) -> str:
+    """Return a round value without the zeros that a measured one would keep: ``2 ms``."""
+    if unit != "s":
+        return format_value(value, unit)
+    for factor, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if value >= factor:
+            return f"{value / factor:g} {name}"
+    return f"{value / 1e-9:g} ns"
 
 
 def _panel_traces(panel: _Cell, position: int, kind: str, floor: float) -> list[dict[str, Any]]:

@@ -56,6 +56,8 @@ def format_value(value: float | None, unit: str) -> str:
     """Return a value of a base unit as people read it: ``12.3 ms``, ``256 MiB``, ``4,620 1/s``."""
     if value is None:
         return NONE
+    if value == 0:
+        return "0" if unit in ("", "1") else f"0 {unit}"
     if unit == "s":
         return format_duration(value)
     if unit in ("B", "B/s"):

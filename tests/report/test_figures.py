@@ -71,6 +71,28 @@ def test_cells_without_any_value_still_make_a_figure() -> None:
         json.dumps(figures.dots(summary.tables[0], group_by_cell(taken), summary.metric), allow_nan=False)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (4.2e-4, 6.1e-4, [4.5e-4, 5e-4, 5.5e-4, 6e-4]),
+        (1.5, 3.9, [1.5, 2.0, 2.5, 3.0, 3.5]),
+        (5e-4, 1.4e-2, [5e-4, 1e-3, 2e-3, 5e-3, 1e-2]),
+        (1e-6, 1e3, [1e-6, 1e-4, 1e-2, 1.0, 100.0]),
+    ],
+)
+def test_ticks_of_a_logarithmic_axis_are_few_and_round(low: float, high: float, ticks: list[float]) -> None:
+    """Whether the axis spans a factor of 1.5 or nine decades."""
+    assert figures.log_ticks(low, high) == pytest.approx(ticks)
+
+
+@given(some.floats(1e-9, 1e6), some.floats(1.2, 1e12))
+def test_every_logarithmic_axis_has_two_to_ten_ticks_inside_of_it(low: float, factor: float) -> None:
+    """No axis without a scale and none that is crowded."""
+    ticks = figures.log_ticks(low, low * factor)
+    assert 2 <= len(ticks) <= 10
+    assert all(low * 0.999 <= tick <= low * factor * 1.001 for tick in ticks)
+
+
 @given(some.text())
 def test_a_label_has_no_tag_no_entity_and_no_formula(text: str) -> None:
     """What plotly would interpret is neutral, whatever the text."""

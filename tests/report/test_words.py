@@ -33,6 +33,8 @@ def test_three_digits_are_within_half_a_per_cent(value: float) -> None:
         (3 << 20, "B/s", "3 MiB/s"),
         (1234.5, "1/s", "1,230 1/s"),
         (2.0, "1", "2.00"),
+        (0.0, "s", "0 s"),
+        (0.0, "1", "0"),
     ],
 )
 def test_values_carry_their_unit(value: float, unit: str, text: str) -> None:
