@@ -20,7 +20,7 @@ class Tally:
     """What is done and what is left, for medians and the ETA. Pure: fed with events, asked for numbers."""
 
     def __init__(self, order: Sequence[Sequence[str]], first_round: int) -> None:
-        self.left = {cell: count + 1 for cell, count in remaining(order, first_round).items()}
+        self.left = remaining([*order[:1], *order[first_round:]], 0)
         self.total = dict(self.left)
         self._ready_s: dict[str, list[float]] = {cell: [] for cell in self.left}
         self._elapsed_s: dict[str, list[float]] = {cell: [] for cell in self.left}

@@ -1,0 +1,90 @@
+"""What is done and what is left: medians and the time to the end."""
+
+from typing import Any
+
+from benchbox.progress import Tally
+from benchbox.units import format_duration
+
+ORDER = [["a/w", "b/w"], ["b/w", "a/w"], ["a/w", "b/w"], ["b/w", "a/w"]]
+BETWEEN_S = 0.015
+
+
+def sample(
+    cell: str, number: int, ready_s: float | None = 0.1, elapsed_s: float = 0.2, status: str = "ok"
+) -> dict[str, Any]:
+    return {
+        "event": "sample",
+        "cell": cell,
+        "round": number,
+        "status": status,
+        "ready_s": ready_s,
+        "elapsed_s": elapsed_s,
+    }
+
+
+def test_all_that_is_planned_is_left_at_first() -> None:
+    """The priming round counts."""
+    assert Tally(ORDER, 1).left == {"a/w": 4, "b/w": 4}
+
+
+def test_a_resumed_run_has_less_to_do() -> None:
+    """The priming round and those from the broken one on: the ETA of a resumed run is right from the start."""
+    assert Tally(ORDER, 3).left == {"a/w": 2, "b/w": 2}
+    assert Tally(ORDER, 4).total == {"a/w": 1, "b/w": 1}
+
+
+def test_nothing_is_said_of_the_time_left_before_a_sample() -> None:
+    """A guess would be worse than none."""
+    assert Tally(ORDER, 1).left_text() == ""
+
+
+def test_the_time_left_is_that_of_what_is_left() -> None:
+    """By the median of each cell, plus what a sample costs beside its stages."""
+    tally = Tally(ORDER, 1)
+    for elapsed_s in (1.0, 30.0, 1.0):
+        tally.note(sample("a/w", 1, elapsed_s=elapsed_s))
+    tally.note(sample("b/w", 1, elapsed_s=10.0))
+    assert tally.left_text() == f"{format_duration((1.0 + BETWEEN_S) + 3 * (10.0 + BETWEEN_S))} left"
+
+
+def test_at_the_end_nothing_is_left() -> None:
+    """More samples than planned do not make it negative."""
+    tally = Tally([["a/w"]], 1)
+    tally.note(sample("a/w", 0))
+    tally.note(sample("a/w", 0))
+    assert (tally.left, tally.left_text()) == ({"a/w": 0}, "0.00 ns left")
+
+
+def test_an_environment_that_is_not_measured_is_not_waited_for() -> None:
+    """Its cells are forgotten, those of one whose name begins alike are not."""
+    tally = Tally([["vm/w", "vm2/w", "native/w"]], 1)
+    tally.keep_only(["native", "vm2"])
+    assert set(tally.left) == {"native/w", "vm2/w"}
+
+
+def test_an_abandoned_cell_is_not_waited_for() -> None:
+    """Saying so twice is no error."""
+    tally = Tally(ORDER, 1)
+    tally.note(sample("a/w", 0, elapsed_s=1.0))
+    tally.drop("b/w")
+    tally.drop("b/w")
+    assert tally.left_text() == f"{format_duration(3 * (1.0 + BETWEEN_S))} left"
+
+
+def test_the_median_leaves_out_priming_and_failures() -> None:
+    """As the final table does; failures are counted beside it."""
+    tally = Tally(ORDER, 1)
+    assert tally.median_text("a/w") == "median -"
+    tally.note(sample("a/w", 0, ready_s=9.0))
+    tally.note(sample("a/w", 1, ready_s=0.1))
+    tally.note(sample("a/w", 2, ready_s=0.3))
+    assert tally.median_text("a/w") == "median 200 ms"
+    tally.note(sample("a/w", 3, ready_s=None, status="failed"))
+    assert tally.median_text("a/w") == "median 200 ms, 1 failed"
+
+
+def test_a_run_that_is_complete_may_be_primed_again() -> None:
+    """Resuming it measures the priming round only."""
+    tally = Tally(ORDER, len(ORDER))
+    tally.note(sample("a/w", 0))
+    assert tally.left == {"a/w": 0, "b/w": 1}
