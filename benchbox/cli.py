@@ -104,13 +104,13 @@ def run(
     from benchbox.progress import Progress
     from benchbox.supervisor import supervise
 
-    record.check_writable(results)
     if resume:
         job = _resumed_job(_load(scenario_file, rounds, seed, only) if scenario_file else None, results, resume)
     elif scenario_file:
         job = _new_job(_load(scenario_file, rounds, seed, only), scenario_file, results)
     else:
         raise UsageError("which scenario?", hint="benchbox run scenarios/startup.yaml")
+    record.check_writable(Path(job["results"]))
     job["require"] = _required(require, job["scenario"]["environments"])
     with Progress(sys.stderr, job, quiet=quiet) as progress:
         ending = supervise(job["run_id"], job, progress.on_event)

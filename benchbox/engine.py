@@ -85,7 +85,7 @@ def alike(reason: str) -> str:
 
 
 class Engine:
-    """Runs ``order`` (index 0 is the priming round) from ``first_round`` on."""
+    """Runs ``order`` (index 0 is the priming round); cells that were ``abandoned`` before are not tried again."""
 
     def __init__(
         self,
@@ -95,11 +95,12 @@ class Engine:
         conditions: Conditions,
         sink: Sink,
         emit: Emit,
+        abandoned: Sequence[AbandonedCell] = (),
     ) -> None:
         self._cells = {cell.id: cell for cell in cells}
         self._order, self._sessions, self._conditions = order, sessions, conditions
         self._sink, self._emit = sink, emit
-        self._failures = _Failures()
+        self._failures = _Failures(abandoned={item.cell: item for item in abandoned})
         self._stop = threading.Event()
         self._running: Running | None = None
         self._previous: str | None = None

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from benchbox import host, images, record
 from benchbox.engine import Engine, PlannedCell, stored_counters
@@ -33,6 +33,8 @@ from benchbox.workloads import TABLE as WORKLOADS
 
 Job = Mapping[str, Any]
 Emit = Callable[[Mapping[str, Any]], None]
+
+STOPPED: Final = "stopped by the user; what was measured is kept"
 
 
 @dataclass
@@ -81,9 +83,11 @@ def main(argv: Sequence[str]) -> int:
 
     job = json.loads(sys.stdin.readline())
     processes.die_with_parent(job["supervisor_pid"])
+    measurement = Measurement(job, emit)
     try:
-        emit({"event": "end", **Measurement(job, emit).run()})
+        emit({"event": "end", **measurement.run()})
     except BenchboxError as error:
+        measurement.close_record("failed", error.message)
         emit({"event": "end", "state": "failed", "reason": error.message, "hint": error.hint})
     return 0
 
@@ -94,7 +98,7 @@ class Measurement:
     def __init__(self, job: Job, emit: Emit) -> None:
         self._job, self._emit = job, emit
         self._scenario = from_resolved(job["scenario"])
-        self._stop = threading.Event()
+        self._folder: RunFolder | None = None
         self._engine: Engine | None = None
         threading.Thread(target=self._listen, name="stop", daemon=True).start()
 
@@ -103,7 +107,7 @@ class Measurement:
         workspace = self._workspace()
         self._emit({"event": "prepare", "what": f"image {self._scenario.image}"})
         image = images.open_image(self._scenario.image)
-        folder = self._open_record(image)
+        folder = self._folder = self._open_record(image)
         with ExitStack() as stack, record.SampleWriter(folder) as writer:
             prepared = self._prepare(stack, image, workspace)
             self._update(folder, environments=prepared.records)
@@ -112,21 +116,41 @@ class Measurement:
             self._emit(
                 {"event": "start", "measured": sorted(prepared.sessions), "first_round": self._job["first_round"]}
             )
+            conditions = HostConditions(self._scenario.settle_ms)
+            abandoned = record.read_manifest(folder).abandoned
             self._engine = Engine(
-                planned, order, prepared.sessions, HostConditions(self._scenario.settle_ms), writer, self._emit
+                planned, order, prepared.sessions, conditions, writer, self._noting(folder), abandoned
             )
-            if self._stop.is_set():
-                self._engine.stop()
             _quiet_collector()
             end = self._engine.run(self._job["first_round"])
         return self._close(folder, end, prepared, self._engine)
 
     def _listen(self) -> None:
         """Wait for the word to stop; the end of standard input is the end of the supervisor, which ends us anyway."""
-        if sys.stdin.readline().strip() == "stop":
-            self._stop.set()
-            if self._engine:
-                self._engine.stop()
+        if sys.stdin.readline().strip() != "stop":
+            return
+        if self._engine:
+            self._engine.stop()
+        else:
+            # Preparing has waits that nothing interrupts (a guest that proves KVM); what it made is in the ledger.
+            self.close_record("interrupted", STOPPED)
+            self._emit({"event": "end", "state": "interrupted", "reason": STOPPED})
+            os._exit(0)
+
+    def close_record(self, state: str, reason: str | None) -> None:
+        """Write into the record how the run ended, if there is a record yet."""
+        if self._folder:
+            self._update(self._folder, ended_at=_now(), exit_state=state, exit_reason=reason)
+
+    def _noting(self, folder: RunFolder) -> Emit:
+        """Return an ``emit`` that writes an abandoned cell into the manifest at once: --resume must know of it."""
+
+        def emit(event: Mapping[str, Any]) -> None:
+            if event["event"] == "abandoned" and self._engine:
+                self._update(folder, abandoned=list(self._engine.abandoned))
+            self._emit(event)
+
+        return emit
 
     def _workspace(self) -> Workspace:
         chosen, harness = split_cpus(sorted(os.sched_getaffinity(0)), self._scenario.resources.cpus)
@@ -179,8 +203,6 @@ class Measurement:
     def _prepare(self, stack: ExitStack, image: Image, workspace: Workspace) -> Prepared:
         prepared = Prepared()
         for spec in self._scenario.environments:
-            if self._stop.is_set():
-                break
             self._emit({"event": "prepare", "what": f"environment {spec.label}"})
             found = self._open(stack, spec, image, workspace, prepared)
             prepared.records.append(found)
@@ -222,13 +244,8 @@ class Measurement:
 
     def _close(self, folder: RunFolder, end: str, prepared: Prepared, engine: Engine) -> dict[str, Any]:
         state, reason = ending(end, prepared.records, [item.cell for item in engine.abandoned])
-        self._update(
-            folder,
-            ended_at=_now(),
-            exit_state="failed" if state == "nothing" else state,
-            exit_reason=reason,
-            abandoned=list(engine.abandoned),
-        )
+        self._update(folder, abandoned=list(engine.abandoned))
+        self.close_record("failed" if state == "nothing" else state, reason)
         return {"state": state, "reason": reason, "hint": None}
 
 
@@ -238,7 +255,7 @@ def ending(end: str, environments: Sequence[EnvironmentRecord], abandoned: Seque
     ``failed`` where an environment or a cell failed, ``nothing`` where this host offered no environment at all.
     """
     if end == "interrupted":
-        return "interrupted", "stopped by the user; what was measured is kept"
+        return "interrupted", STOPPED
     failed = [f"environment {item.label}: {item.reason}" for item in environments if item.state == "failed"]
     failed += [f"cell {cell} was abandoned" for cell in abandoned]
     if failed:
