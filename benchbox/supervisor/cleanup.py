@@ -13,7 +13,7 @@ from typing import Final
 from benchbox.errors import EnvironmentFailure
 from benchbox.linux import cgroups, ledger, processes
 from benchbox.linux.ledger import Entry
-from benchbox.linux.state import state_folder
+from benchbox.linux.state import cache_folder, state_folder
 
 _DESCENDANTS_TIMEOUT_S: Final = 5.0
 
@@ -55,7 +55,11 @@ def _clean(entry: Entry) -> bool:
     """Remove one resource and say whether there was anything to remove."""
     if entry.kind == "process":
         return _end_process(entry.ident)
+    if entry.kind not in ("cgroup", "libvirt", "folder"):
+        raise ValueError("no such kind of resource")
     path = Path(entry.ident)
+    if not _is_ours(path):
+        raise ValueError("not a folder of benchbox")
     if entry.kind == "libvirt":
         _end_naming(entry.ident)
     if not path.exists():
@@ -63,10 +67,8 @@ def _clean(entry: Entry) -> bool:
     if entry.kind == "cgroup":
         cgroups.kill_tree(path)
         cgroups.remove_tree(path, timeout_s=3.0)
-    elif entry.kind in ("libvirt", "folder"):
-        _remove_folder(path)
     else:
-        raise ValueError("no such kind of resource")
+        shutil.rmtree(path)
     return True
 
 
@@ -85,10 +87,12 @@ def _end_naming(path: str) -> None:
         processes.end(pid)
 
 
-def _remove_folder(path: Path) -> None:
-    if path.is_symlink() or "benchbox" not in str(path):
-        raise ValueError("not a folder of benchbox")
-    shutil.rmtree(path)
+def _is_ours(path: Path) -> bool:
+    """Say whether benchbox may remove ``path``, whatever a ledger says: never a link, nor what it leads to."""
+    if not path.is_absolute() or ".." in path.parts or path.is_symlink():
+        return False
+    homes = (state_folder(), cache_folder() / "scratch")
+    return "benchbox" in str(path) or any(path != home and path.is_relative_to(home) for home in homes)
 
 
 def clean_dead_runs() -> list[Cleaned]:
