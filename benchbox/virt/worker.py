@@ -48,9 +48,7 @@ class LibvirtDriver:
         libvirt.virEventRegisterDefaultImpl()
         threading.Thread(target=self._run_events, name="libvirt-events", daemon=True).start()
         self._connection = _ask(lambda: libvirt.open(uri))
-        self._connection.domainEventRegisterAny(
-            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None
-        )
+        self._connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None)
 
     def versions(self) -> dict[str, str]:
         """Return the version of libvirt."""

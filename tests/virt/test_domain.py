@@ -1,0 +1,78 @@
+"""The domain of a guest, compared with files in tests/golden, and what is read back from a live one."""
+
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchbox.virt.domain import GuestSpec, domain_xml, read_back
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+EMULATED = GuestSpec(
+    name="bb-1",
+    domain_type="qemu",
+    emulator="/cache/emulator/0123/qemu-system-x86_64",
+    kernel="/cache/vmlinux",
+    initramfs="/cache/initramfs",
+    sockets="/run/benchbox/r/lv0/s1",
+    memory_bytes=256 << 20,
+    vcpus=1,
+    cpus=(1,),
+    environment={"BENCHBOX_JOIN": "/sys/fs/cgroup/benchbox/vm-1/cgroup.procs", "BENCHBOX_CPUS": "1"},
+)
+GUESTS = {
+    "domain-tcg": EMULATED,
+    "domain-kvm": replace(EMULATED, domain_type="kvm", vcpus=2, cpus=(2, 3), environment={}),
+    "domain-kvm-without-feature": replace(
+        EMULATED, domain_type="kvm", disabled_features=("arch-capabilities",), environment={}, root_user=True
+    ),
+    "domain-escaped": replace(
+        EMULATED, name="<&>", cmdline="systemd.unit=\"a\" <b> &amp; 'c'", kernel="/boot/a&b", environment={"A": '"<'}
+    ),
+    "domain-arm": replace(EMULATED, arch="aarch64", machine="virt", environment={}),
+}
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_a_domain_is_the_golden_one(name: str) -> None:
+    """Each kind of guest has exactly the domain that is on file."""
+    assert domain_xml(GUESTS[name]) == (GOLDEN / f"{name}.xml").read_text()
+
+
+printable = st.text(st.characters(min_codepoint=32, max_codepoint=0xD7FF, exclude_characters="\x7f\x85"), max_size=40)
+
+
+@given(printable, printable)
+def test_no_text_leaves_its_place(cmdline: str, value: str) -> None:
+    """Whatever the user's options contain, they are one text in the domain and add no element."""
+    root = ElementTree.fromstring(domain_xml(replace(EMULATED, cmdline=cmdline, environment={"A": value})))
+
+    assert (root.findtext("os/cmdline") or "").endswith(cmdline.strip())
+    assert {element.get("value") for element in root.iter() if element.tag.endswith("}env")} == {value}
+    plain = ElementTree.fromstring(domain_xml(EMULATED))
+    assert len(list(root.iter())) == len(list(plain.iter())) - 1
+
+
+def test_the_users_kernel_options_come_last() -> None:
+    """The last option of a name wins in the kernel, so the user's do."""
+    assert replace(EMULATED, cmdline="panic=0").full_cmdline == "console=ttyS0 quiet panic=-1 oops=panic panic=0"
+
+
+def test_what_is_asked_for_is_read_back() -> None:
+    """Reading a domain back gives what it was made of, sizes in bytes whatever unit libvirt prefers."""
+    live = domain_xml(EMULATED).replace('unit="b">268435456', "unit='KiB'>262144")
+
+    assert read_back(live) == {
+        "domain_type": "qemu",
+        "machine": "q35",
+        "cpu_mode": "maximum",
+        "memory_bytes": 256 << 20,
+        "vcpus": 1,
+        "vcpu_cpus": "1",
+        "cmdline": "console=ttyS0 quiet panic=-1 oops=panic",
+        "emulator": EMULATED.emulator,
+    }

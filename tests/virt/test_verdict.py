@@ -1,0 +1,137 @@
+"""The outcome that follows from what was seen of a guest."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchbox.linux.cgroups import CgroupPlan, Group
+from benchbox.model import Outcome
+from benchbox.virt import verdict
+from benchbox.virt.channels import Console, Control, Tail
+from tests.virt.observations import FACTS, LIVE, ORDER, STAGES, observed
+
+NO_GROUPS = CgroupPlan(())
+
+
+def judge(**changes: Any) -> Outcome:
+    return verdict.outcome(ORDER, observed(**changes), NO_GROUPS)
+
+
+def test_a_good_guest_is_ok() -> None:
+    """All there, all as asked for: no reason, durations of the guest without their unit, the median latency."""
+    outcome = judge()
+
+    assert (outcome.status, outcome.reason, outcome.exit_code) == ("ok", None, 0)
+    assert list(outcome.stages) == list(STAGES)
+    assert outcome.guest == {"boot": 9}
+    assert outcome.applied["channel_latency_ns"] == 2
+    assert outcome.applied["guest"] == {"memory_bytes": 228999168, "cpus_online": "0"}
+    assert outcome.flags == {"accelerator": "tcg"}
+
+
+def ended(**fields: int) -> Control:
+    return Control(executed=True, ended=fields, facts=dict(FACTS))
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "reason"),
+    [
+        ({"control": ended(exit_code=7)}, "failed", "exit status 7"),
+        ({"control": ended(signal=9)}, "failed", "killed by SIGKILL"),
+        ({"failure": "the guest vanished"}, "failed", "the guest vanished"),
+        ({"stages": {**STAGES, "agent": 9}}, "invalid", "stages out of order: exec came before agent"),
+        ({"requested_ns": 2}, "invalid", "stages out of order: cgroups came before requested"),
+        ({"live": {}}, "invalid", "what the guest ran on could not be read back from libvirt"),
+        ({"live": {**LIVE, "memory_bytes": 1}}, "invalid", "guest memory: asked for 268435456, in force 1"),
+        ({"live": {**LIVE, "vcpus": 2}}, "invalid", "virtual CPUs: asked for 1, in force 2"),
+        ({"kvm_enabled": True}, "invalid", "KVM in use: asked for False, in force True"),
+    ],
+)
+def test_what_is_wrong_is_the_reason(changes: dict[str, Any], status: str, reason: str) -> None:
+    """Each way to be wrong has its status and its reason."""
+    outcome = judge(**changes)
+
+    assert outcome.status == status
+    assert (outcome.reason or "").endswith(reason)
+
+
+def test_no_ready_byte_is_invalid_only_where_one_was_promised() -> None:
+    """A workload that knows nothing of benchbox writes none."""
+    stages = {name: at_ns for name, at_ns in STAGES.items() if name != "ready"}
+    assert judge(stages=stages).status == "invalid"
+
+    assert ORDER.command is not None
+    silent = replace(ORDER, command=replace(ORDER.command, signals_ready=False))
+    assert verdict.outcome(silent, observed(stages=stages), NO_GROUPS).status == "ok"
+
+
+def test_out_of_memory_is_said_before_the_status_it_caused() -> None:
+    """The guest's kernel counts; 137 alone would be a guess."""
+    control = Control(executed=True, ended={"signal": 9}, facts={**FACTS, "oom_kills": "1"})
+
+    assert judge(control=control).reason == "out of memory: the guest's kernel killed 1 process(es)"
+    counters = {counter.name: counter for counter in judge(control=control).counters}
+    assert counters["guest.memory.oom_kills"].value == 1
+
+
+def test_kvm_is_said_only_where_libvirt_and_qemu_both_say_it() -> None:
+    """A domain of type kvm without KVM in QEMU is no KVM, and no valid sample."""
+    order = replace(ORDER, spec=replace(ORDER.spec, domain_type="kvm"))
+    live = {**LIVE, "domain_type": "kvm"}
+
+    proven = verdict.outcome(order, observed(live=live, kvm_enabled=True), NO_GROUPS)
+    assert (proven.status, proven.flags["accelerator"]) == ("ok", "kvm")
+    for kvm_enabled in (False, None):
+        pretended = verdict.outcome(order, observed(live=live, kvm_enabled=kvm_enabled), NO_GROUPS)
+        assert (pretended.status, pretended.flags["accelerator"]) == ("invalid", "tcg")
+
+
+def test_a_cpuset_changed_behind_our_back_is_seen() -> None:
+    """The cpuset in force is read from the cgroup and compared."""
+    plan = CgroupPlan((Group(Path("/cg/vm-1"), 2, reads=("cpuset.cpus",)),))
+    outcome = verdict.outcome(ORDER, observed(cgroup_texts={"/cg/vm-1/cpuset.cpus": "0-1\n"}), plan)
+
+    assert outcome.status == "invalid"
+    assert outcome.applied["cpus"] == "0-1"
+    assert "cpus: asked for 1, in force 0-1" in (outcome.reason or "")
+
+
+def test_console_and_output_are_kept() -> None:
+    """Both tails are part of every outcome."""
+    outcome = judge(output=Tail(kept=b"out\xff"), console=Console(Tail(kept=b"\1line\xff\r\n")))
+
+    assert (outcome.output_tail, outcome.console_tail) == (b"out\xff", "line\ufffd\n")
+
+
+@pytest.mark.parametrize(
+    ("stages", "words"),
+    [
+        ((), "before it was started"),
+        (("started",), "before the agent's first byte"),
+        (("started", "agent"), "between the agent's first byte and the command"),
+        (("started", "agent", "exec", "ready"), "while the command ran"),
+        (("started", "agent", "exec", "ready", "exited"), "after the command's end"),
+    ],
+)
+def test_progress_says_how_far_a_guest_came(stages: tuple[str, ...], words: str) -> None:
+    """A guest that fails is told by the last stage that it reached."""
+    assert verdict.progress(observed(stages=dict.fromkeys(stages, 1))) == words
+
+
+def test_qemus_messages_are_found_in_libvirts_log() -> None:
+    """Command line and libvirt's remarks are left out; what QEMU printed is on one line."""
+    log = """ice '{"driver":"virtserialport"}' \\
+-audiodev '{"id":"audio1","driver":"none"}' \\
+-msg timestamp=on
+2026-11-24 03:14:03.182+0000: Domain id=1 is tainted: high-privileges
+KVM internal error. Suberror: 1
+2026-11-24T03:14:03.224739Z qemu-system-x86_64: emulation failure
+EAX=00000000 EBX=00000000
+ESI=00000000 EDI=00000000
+2026-11-24 03:14:03.226+0000: shutting down, reason=failed
+"""
+    expected = "KVM internal error. Suberror: 1; qemu-system-x86_64: emulation failure"
+    assert verdict.log_messages(log, limit=2) == expected
+    assert verdict.log_messages("") == ""
