@@ -25,7 +25,7 @@ from benchbox.native import program
 
 PROJECT: Final = Path(__file__).parents[1]
 TOOLS: Final = (
-    "cat", "chmod", "cksum", "cp", "dirname", "env", "flock", "grep", "mkdir", "mktemp", "readlink", "rm", "rmdir",
+    "cat", "chmod", "cksum", "cp", "dirname", "env", "flock", "grep", "head", "mkdir", "mktemp", "readlink", "rm", "rmdir",
     "sed", "sh", "sleep", "sort", "tail", "tee", "touch", "tr", "true",
 )  # fmt: skip
 
@@ -47,8 +47,10 @@ case "$1 $2" in
         [ ! -e "$STUBS/slow" ] || { touch "$STUBS/installing"; sleep 30; }
         [ ! -e "$STUBS/broken" ] || { echo 'no such index' >&2; exit 1; }
         case "$*" in *'[vm]'*) [ ! -e "$STUBS/broken-libvirt" ] || exit 1 ;; esac
-        printf '%s\n' '#!/bin/sh' 'printf "%s|" "$PWD" "$@"' >"${0%/*}/benchbox"
-        chmod +x "${0%/*}/benchbox"
+        for program in benchbox tox; do
+            printf '%s\n' '#!/bin/sh' 'printf "%s|" "$PWD" "$@"' >"${0%/*}/$program"
+            chmod +x "${0%/*}/$program"
+        done
         ;;
 esac
 """
@@ -159,6 +161,13 @@ def test_it_works_through_a_link_and_stays_in_the_callers_folder(checkout: Check
     done = checkout.call("x.yaml", cwd=elsewhere, script="./second")
     assert done.stdout == f"{elsewhere}|x.yaml|"
     assert (checkout.root / ".venv/bin/benchbox").exists()
+
+
+def test_tests_run_through_tox_in_the_checkout(checkout: Checkout, tmp_path: Path) -> None:
+    """``test`` has an environment of its own and hands its arguments to tox, wherever it is called from."""
+    done = checkout.call("test", "-e", "lint", cwd=tmp_path, script="check out/benchboxw")
+    assert done.stdout == f"{checkout.root}|run|-e|lint|"
+    assert not (checkout.root / ".venv").exists()
 
 
 def test_a_failed_set_up_says_why_and_is_repaired_by_the_next_call(checkout: Checkout) -> None:
