@@ -25,8 +25,8 @@ from benchbox.native import program
 
 PROJECT: Final = Path(__file__).parents[1]
 TOOLS: Final = (
-    "cat", "chmod", "cksum", "cp", "dirname", "env", "flock", "grep", "head", "mkdir", "mktemp", "readlink", "rm", "rmdir",
-    "sed", "sh", "sleep", "sort", "tail", "tee", "touch", "tr", "true",
+    "cat", "chmod", "cksum", "cp", "dirname", "env", "flock", "grep", "head", "mkdir", "mktemp", "readlink", "rm",
+    "rmdir", "sed", "sh", "sleep", "sort", "tail", "tee", "touch", "tr", "true",
 )  # fmt: skip
 
 #: Finds itself fit, makes environments with a copy of itself, "installs" a program that shows its arguments.
