@@ -23,7 +23,7 @@ from benchbox import host, images, record
 from benchbox.engine import Engine, PlannedCell, stored_counters
 from benchbox.environments import environment
 from benchbox.errors import BenchboxError, UnavailableError
-from benchbox.linux import cgroups, mounts, processes
+from benchbox.linux import mounts, processes
 from benchbox.linux.ledger import Ledger
 from benchbox.model import EnvironmentSpec, Image, Session, Workspace
 from benchbox.noise import NoiseMeter, between
@@ -61,12 +61,10 @@ class HostConditions:
 
     def __init__(self, settle_ms: float) -> None:
         self._settle_s = settle_ms / 1000
-        self._layout = cgroups.detect()
         self._meter = NoiseMeter()
 
     def settle(self) -> None:
         time.sleep(self._settle_s)
-        cgroups.warm_joins(self._layout)
 
     def noise(self) -> Callable[[], dict[str, float]]:
         before = self._meter.snapshot()

@@ -104,8 +104,13 @@ class CgroupPlan:
 
     @property
     def join_files(self) -> tuple[Path, ...]:
-        """The ``cgroup.procs`` file of each group."""
-        return tuple(group.path / "cgroup.procs" for group in self.groups)
+        """The file of each group into which a process of one thread writes ``0`` to join.
+
+        On v1 that is ``tasks``: a thread that moves itself alone does not have to hold up the forks and exits of the
+        whole host. ``cgroup.procs`` does, and waits 5 to 20 ms for it after a pause (the writer side of
+        cgroup_threadgroup_rwsem needs an RCU grace period, kernel/cgroup/cgroup.c).
+        """
+        return tuple(group.path / ("tasks" if group.version == 1 else "cgroup.procs") for group in self.groups)
 
 
 def parse_mountinfo(text: str) -> Layout:

@@ -283,12 +283,13 @@ static int unified_cgroup(void)
     return -1;
 }
 
-/* "0" is the writer itself. Returns the path that refused, NULL when all is well. */
-static const char *join_cgroups(const char *pid, int version)
+/* Joins the v1 cgroups; "0" is the writer itself. By "tasks": a thread that moves itself alone need not hold up the
+ * forks and exits of the whole host, as a write to cgroup.procs does (which waits 5 to 20 ms for it after a pause).
+ * Returns the path that refused, NULL when all is well. */
+static const char *join_cgroups(const char *pid)
 {
     for (int i = 0; i < plan.cgroup_count; i++)
-        if (plan.cgroups[i].version == version && put(plan.cgroups[i].path, "cgroup.procs", pid))
-            return plan.cgroups[i].path;
+        if (plan.cgroups[i].version == 1 && put(plan.cgroups[i].path, "tasks", pid)) return plan.cgroups[i].path;
     return NULL;
 }
 
@@ -576,7 +577,7 @@ __attribute__((noreturn, noinline)) static void run_child(int ready_end, int go,
     if (go >= 0) {
         if (read(go, &byte, 1) != 1) fail("the launcher has gone");
     } else {
-        const char *refused = join_cgroups("0", 1);
+        const char *refused = join_cgroups("0");
         if (refused) fail("cannot join the cgroup %s", refused);
     }
     pin();
@@ -608,7 +609,7 @@ static void write_id_maps(pid_t pid)
     char folder[64], line[128], number[32];
     snprintf(folder, sizeof folder, "/proc/%d", pid);
     snprintf(number, sizeof number, "%d", pid);
-    const char *refused = join_cgroups(number, 1);
+    const char *refused = join_cgroups(number);
     if (refused) die("cannot put the command into the cgroup %s", refused);
     snprintf(line, sizeof line, "%s %s %s", plan.uid_map.inside, plan.uid_map.outside, plan.uid_map.count);
     if (put(folder, "uid_map", line)) die("cannot map users (%s)", line);
