@@ -1,5 +1,5 @@
 /* agent: the first process of a benchbox guest. It reports over virtio-serial ports and the serial line, runs one
- * command from /image, and powers the guest off. docs/measuring.md says what each stage means.
+ * command from /image, and powers the guest off. docs/guests.md says what each stage means.
  *
  *   byte 0x01 on fd 1 (the serial console)  -> modules of /modules -> root -> ports -> request -> command -> power-off
  *

@@ -70,19 +70,23 @@ def prove(boot: Callable[[tuple[str, ...]], Outcome]) -> Proof:
         if outcome.status == "ok":
             boot_ns = outcome.stages["agent"] - outcome.requested_ns
             return Proof("kvm", f"a guest booted with KVM in {boot_ns / 1e9:.2f} s", features, boot_ns)
-        tried.append(f"with {_cpu(features)}: {_failure(outcome)}")
+        tried.append(f"{_cpu(features)}: {_failure(outcome)}")
         if _REGISTER_REFUSED not in (outcome.reason or ""):
             break
-    return Proof("tcg", f"a guest does not boot with KVM on this host: {'; '.join(tried)}")
+    return Proof("tcg", f"no guest boots with KVM on this host (tried {'; '.join(tried)})")
 
 
 def _cpu(features: tuple[str, ...]) -> str:
-    return f"host-passthrough without {', '.join(features)}" if features else "host-passthrough"
+    return f"the host's CPU without {', '.join(features)}" if features else "the host's CPU"
 
 
 def _failure(outcome: Outcome) -> str:
     console = outcome.console_tail.strip()[-_CONSOLE_TAIL_CHARACTERS:]
-    return f"{outcome.reason} (console: {console!r})" if console else f"{outcome.reason} (nothing on its console)"
+    return (
+        f"{outcome.reason}, its console ends with {console!r}"
+        if console
+        else f"{outcome.reason}, nothing on its console"
+    )
 
 
 def remembered(folder: Path, facts: Mapping[str, Any], make: Callable[[], Proof]) -> Proof:

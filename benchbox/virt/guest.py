@@ -217,7 +217,7 @@ class Guest:
                 self._created = self._created or news.what == "created"
             elif news.what == "refused":
                 self._gone = True
-                self._fail(f"libvirt could not start the guest: {news.detail}")
+                self._fail(verdict.refusal(news.detail))
             elif news.what == "stopped":
                 self._on_stopped(news.detail)
             elif news.what == "paused":

@@ -15,7 +15,7 @@ from urllib.parse import quote
 #: QEMU as root without a security driver, namespaces and cgroups of libvirt's own: the guest is the user's own image,
 #: QEMU is in a cgroup of benchbox and connects to sockets that only root can open. Confining it as a distribution does
 #: would need files given away to another user, and where that user cannot open /dev/kvm libvirt finds its cached
-#: capabilities stale and probes QEMU anew at every start. docs/measuring.md tells the user.
+#: capabilities stale and probes QEMU anew at every start. docs/guests.md tells the user.
 _CONFIGURATION_ROOT: Final = """\
 user = "root"
 group = "root"

@@ -66,6 +66,14 @@ def log_messages(log: str, limit: int = 3) -> str:
     return "; ".join([line for line in messages if line and not _LIBVIRT_REMARK.search(line)][:limit])
 
 
+def refusal(error: str) -> str:
+    """Return what libvirt says against a domain, on one line; what QEMU says, where that is part of it."""
+    qemu = re.search(r"\bqemu[-\w]*: (.+)", error)
+    return (
+        f"QEMU gave up: {qemu[1].strip()}" if qemu else f"libvirt could not start the guest: {' '.join(error.split())}"
+    )
+
+
 def accelerator(domain_type: DomainType, seen: Observed) -> str:
     """Return ``kvm`` or ``tcg``: what was read back, before that what the domain asks for."""
     if seen.live:

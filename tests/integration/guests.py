@@ -1,6 +1,7 @@
 """What the tests of guests share: a workspace, a session, and somebody who reaps QEMU."""
 
 import contextlib
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from benchbox.model import EnvironmentSpec, Outcome, Resources, Session, Workspa
 
 CGROUP = "benchbox-test-guests"
 _REAP_EVERY_S = 0.003
+_numbers = itertools.count()
 
 
 class Ledger:
@@ -62,14 +64,15 @@ def session(folder: Path, ledger: Ledger | None = None, **options: Any) -> Itera
     allowed = tuple(sorted(os.sched_getaffinity(0)))
     runtime = folder / "benchbox"
     runtime.mkdir(exist_ok=True)
-    workspace = Workspace("test", folder, runtime, CGROUP, allowed[-1:], allowed[:1], ledger or Ledger())
+    cgroup = f"{CGROUP}-{next(_numbers)}"
+    workspace = Workspace("test", folder, runtime, cgroup, allowed[-1:], allowed[:1], ledger or Ledger())
     image = images.open_image("minimal")
     try:
         with vm.ENVIRONMENT.open(spec, image, Resources(), workspace) as opened:
             yield opened
     finally:
         for root in cgroups.detect().roots():
-            cgroups.remove_tree(root / CGROUP)
+            cgroups.remove_tree(root / cgroup)
 
 
 def shell(script: str) -> tuple[str, ...]:

@@ -120,6 +120,15 @@ def test_progress_says_how_far_a_guest_came(stages: tuple[str, ...], words: str)
     assert verdict.progress(observed(stages=dict.fromkeys(stages, 1))) == words
 
 
+def test_a_refusal_is_one_line_with_what_qemu_says() -> None:
+    """libvirt wraps QEMU's own message, a time stamp and a core dump's assertion around it."""
+    error = """internal error: qemu closed the monitor: 2026-11-24T03:14:03Z qemu-system-x86_64: error: failed to
+qemu-system-x86_64: ../../kvm.c:3183: kvm_buf_set_msrs: Assertion `ret == cpu' failed."""
+
+    assert verdict.refusal(error) == "QEMU gave up: error: failed to"
+    assert verdict.refusal("XML error:\n no name") == "libvirt could not start the guest: XML error: no name"
+
+
 def test_qemus_messages_are_found_in_libvirts_log() -> None:
     """Command line and libvirt's remarks are left out; what QEMU printed is on one line."""
     log = """ice '{"driver":"virtserialport"}' \\
