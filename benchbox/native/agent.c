@@ -16,7 +16,7 @@
  *                   F text    the command could not be run
  *
  * The command writes its ready byte to benchbox.ready itself. The agent gives up (a line on the console, power-off)
- * when it cannot go on, and powers off when the host closes benchbox.control: a guest never outlives who asked for it.
+ * when it cannot go on, and powers off when the host closes benchbox.control: nobody is left to hear of the command.
  *
  *   musl-gcc -std=c11 -O2 -static -Wall -Wextra -Werror -o agent agent.c
  */

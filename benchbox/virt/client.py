@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,9 @@ CLOSE_TIMEOUT_S: Final = 30.0
 REQUEST_TIMEOUT_S: Final = 10.0
 #: What the worker may need beyond the deadlines that it keeps itself.
 SLACK_S: Final = guest.FINISH_TIMEOUT_S + guest.END_TIMEOUT_S + 4 * guest.ASK_TIMEOUT_S + 5.0
+
+#: How the worker is started; the number of its socket and of this process follow.
+PROGRAM: Final = (sys.executable, "-m", "benchbox.virt.worker")
 
 _LOG_TAIL_CHARACTERS: Final = 500
 
@@ -51,7 +54,12 @@ class _Pending:
 
     done: threading.Event = field(default_factory=threading.Event)
     ready: threading.Event = field(default_factory=threading.Event)
+    became_ready: bool = False
     message: dict[str, Any] = field(default_factory=dict)
+
+    def announce(self) -> None:
+        self.became_ready = True
+        self.ready.set()
 
     def finish(self, message: dict[str, Any]) -> None:
         self.message = message
@@ -62,9 +70,9 @@ class _Pending:
 class Client:
     """Starts guests in a libvirt worker; ``start`` and the guests' methods may be called from several threads."""
 
-    def __init__(self, connection: Connection, layout: Layout) -> None:
+    def __init__(self, connection: Connection, layout: Layout, program: Sequence[str] = PROGRAM) -> None:
         self.connection = connection
-        self._layout = layout
+        self._layout, self._program = layout, program
         self._lock = threading.Lock()
         self._worker: _Worker | None = None
 
@@ -75,7 +83,7 @@ class Client:
         """
         with self._lock:
             if self._worker is None or self._worker.dead.is_set():
-                self._worker = _Worker(self.connection.folder)
+                self._worker = _Worker(self.connection.folder, self._program)
             return self._opened(self._worker, domain_type)
 
     def start(self, order: GuestOrder) -> "RunningGuest":
@@ -83,7 +91,7 @@ class Client:
         with self._lock:
             worker = self._worker
             if worker is None or worker.dead.is_set():
-                worker = self._worker = _Worker(self.connection.folder)
+                worker = self._worker = _Worker(self.connection.folder, self._program)
                 self._opened(worker, order.spec.domain_type)
         return RunningGuest(order, worker, worker.start(order), self._layout)
 
@@ -103,7 +111,7 @@ class Client:
 class _Worker:
     """One worker process and the thread that reads what it says."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: Sequence[str]) -> None:
         self.dead = threading.Event()
         self.reason = ""
         self._sending = threading.Lock()
@@ -111,6 +119,7 @@ class _Worker:
         self._requests: dict[int, _Pending] = {}
         self._guests: dict[str, _Pending] = {}
         self._log, self._libvirt_log = folder / "worker.log", folder / "libvirt.log"
+        self._program = program
         self._socket, theirs = socket.socketpair()
         self._process: subprocess.Popen[bytes] | None = None
         started = threading.Event()
@@ -168,7 +177,7 @@ class _Worker:
             self._bury()
 
     def _spawn(self, theirs: socket.socket) -> None:
-        words = [sys.executable, "-m", "benchbox.virt.worker", str(theirs.fileno()), str(os.getpid())]
+        words = [*self._program, str(theirs.fileno()), str(os.getpid())]
         # libvirt's own log: warnings belong to it, not to the user's terminal.
         env = {**os.environ, "LIBVIRT_LOG_OUTPUTS": f"3:file:{self._libvirt_log}"}
         with self._log.open("ab") as log:
@@ -187,7 +196,7 @@ class _Worker:
                 del self._guests[message["guest"]]
                 pending.finish(message)
             elif pending is not None:
-                pending.ready.set()
+                pending.announce()
         elif (waiting := self._requests.pop(message["id"], None)) is not None:
             waiting.finish(message)
 
@@ -217,7 +226,7 @@ class RunningGuest:
 
     def ready(self) -> bool:
         self._pending.ready.wait(max(0.0, self._deadline_s - time.monotonic()))
-        return not self._pending.done.is_set() or "ready" in self._stages()
+        return self._pending.became_ready
 
     def wait(self) -> Outcome:
         if not self._pending.done.wait(max(0.0, self._deadline_s - time.monotonic())):
@@ -231,10 +240,6 @@ class RunningGuest:
 
     def kill(self) -> None:
         self._worker.kill_guest(self._order.spec.name)
-
-    def _stages(self) -> Mapping[str, int]:
-        stages: Mapping[str, int] = self._pending.message.get("outcome", {}).get("stages", {})
-        return stages
 
     def _clean(self) -> None:
         """End and remove what a worker that died could not."""

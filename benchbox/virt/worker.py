@@ -12,6 +12,7 @@ At the end of the socket it does what ``close`` does.
 """
 
 import contextlib
+import gc
 import json
 import os
 import socket
@@ -176,6 +177,8 @@ class Worker:
         name = guest.order.spec.name
         self._guests.pop(name, None)
         self._send({"guest": name, "event": "done", "outcome": outcome_to_json(outcome)})
+        # Between guests, so that the collector never stops a thread that stamps.
+        gc.collect()
 
     def _kill(self, request: Mapping[str, Any]) -> None:
         found = self._guests.get(request["guest"])
@@ -200,6 +203,8 @@ class Worker:
 def main() -> None:
     descriptor, parent_pid = int(sys.argv[1]), int(sys.argv[2])
     processes.die_with_parent(parent_pid)
+    gc.freeze()
+    gc.disable()
     Worker(socket.socket(fileno=descriptor)).serve()
     # libvirt's event thread never ends by itself.
     os._exit(0)
