@@ -1,7 +1,8 @@
 """Which samples count, and what can be read from one of them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -15,8 +16,34 @@ _STAGE_POSITION: Final = {name: position for position, name in enumerate(STAGES)
 
 def primary_metric(samples: Iterable[Sample]) -> str:
     """Return the metric a run is about: DEFAULT_METRIC where a valid sample has it, else the first in the alphabet."""
-    names = {name for sample in samples if sample.status == "ok" for name in sample.metrics}
-    return DEFAULT_METRIC if DEFAULT_METRIC in names or not names else min(names)
+    names: set[str] = set()
+    for sample in samples:
+        if sample.status == "ok":
+            if DEFAULT_METRIC in sample.metrics:
+                return DEFAULT_METRIC
+            names.update(sample.metrics)
+    return min(names, default=DEFAULT_METRIC)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was attempted, by cell: no priming round, nothing skipped, of repeated rounds the last attempt only.
+
+    ``left_out`` counts the samples of earlier attempts.
+    """
+
+    by_cell: Mapping[str, list[Sample]]
+    left_out: int
+
+
+def take(samples: Sequence[Sample]) -> Taken:
+    """Return the samples that count, by cell in the order of the record."""
+    kept = last_attempts(samples)
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for sample in kept:
+        if sample.round > 0 and sample.status != "skipped":
+            groups[sample.cell].append(sample)
+    return Taken(dict(groups), len(samples) - len(kept))
 
 
 def last_attempts(samples: Sequence[Sample]) -> list[Sample]:
@@ -33,15 +60,6 @@ def last_attempts(samples: Sequence[Sample]) -> list[Sample]:
             attempt = attempts[sample.round] = {}
         attempt[sample.cell] = sample
     return [sample for sample in samples if attempts[sample.round].get(sample.cell) is sample]
-
-
-def group_by_cell(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
-    """Return what was attempted per cell: no priming round, nothing that was skipped."""
-    groups: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        if sample.round > 0 and sample.status != "skipped":
-            groups[sample.cell].append(sample)
-    return groups
 
 
 def metric_value(sample: Sample, metric: str) -> float | None:

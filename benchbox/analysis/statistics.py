@@ -161,7 +161,18 @@ def paired_ratio(
 def _ordered(values: Sequence[float]) -> list[float]:
     if not values:
         raise ValueError("expected at least one value")
-    return sorted(values)
+    return sorted(values) if len(values) < _MANY else _sorted_by_numpy(values)
+
+
+#: From so many values on numpy sorts faster, conversion included.
+_MANY: Final = 2_000
+
+
+def _sorted_by_numpy(values: Sequence[float]) -> list[float]:
+    import numpy as np
+
+    ordered: list[float] = np.sort(np.asarray(values, dtype=np.float64)).tolist()
+    return ordered
 
 
 def _mad(values: Sequence[float]) -> float:

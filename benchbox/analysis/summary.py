@@ -4,20 +4,20 @@ A sample is in the statistics when its status is ``ok`` and it reports the metri
 What failed, was skipped, flagged or never measured stands beside the numbers, so that nobody has to miss it.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from benchbox.analysis import statistics as st
 from benchbox.analysis.accelerators import accelerator_of, display_label, missing_kvm_note
 from benchbox.analysis.samples import (
+    Taken,
     exclusion,
-    group_by_cell,
-    last_attempts,
     metric_value,
     primary_metric,
     stage_durations_ns,
+    take,
 )
 from benchbox.record import CellRecord, CounterValue, EnvironmentRecord, Manifest, Sample
 from benchbox.units import NS_PER_S
@@ -148,7 +148,10 @@ class Summary:
 
 
 def summarise(
-    manifest: Manifest, samples: Sequence[Sample], metric: str | None = None, reading_notes: Sequence[str] = ()
+    manifest: Manifest,
+    samples: Sequence[Sample] | Taken,
+    metric: str | None = None,
+    reading_notes: Sequence[str] = (),
 ) -> Summary:
     """Return what ``samples`` say about ``metric``, by default what the run is about (``primary_metric``).
 
@@ -156,14 +159,13 @@ def summarise(
 
     Only the last attempt of a round counts: a round that was broken off is repeated as a whole when the run is resumed.
     """
-    metric = metric or primary_metric(samples)
-    kept = last_attempts(samples)
-    by_cell = group_by_cell(kept)
+    taken = samples if isinstance(samples, Taken) else take(samples)
+    by_cell = taken.by_cell
+    metric = metric or primary_metric(sample for group in by_cell.values() for sample in group)
     environments = {record.label: record for record in manifest.environments}
     cells = [_measured(c, environments.get(c.environment), by_cell.get(c.id, []), metric) for c in manifest.cells]
     rows = _with_ratios(cells, manifest.baseline, manifest.seed)
     shown = [row for row in rows if row.attempted or _is_measured(environments.get(row.label))]
-    left_out = len(samples) - len(kept)
     return Summary(
         run_id=manifest.run_id,
         name=str(manifest.scenario.get("name", manifest.run_id)),
@@ -179,7 +181,7 @@ def summarise(
         tables=_tables(shown),
         absent=tuple(_absent(record) for record in manifest.environments if record.state != "measured"),
         abandoned=tuple(Abandoned(a.cell, a.reason, a.after_round) for a in manifest.abandoned),
-        notes=(*reading_notes, *_notes(manifest, shown, by_cell, left_out)),
+        notes=(*reading_notes, *_notes(manifest, shown, taken)),
     )
 
 
@@ -194,6 +196,8 @@ class _Measured:
 def _measured(cell: CellRecord, environment: EnvironmentRecord | None, samples: list[Sample], metric: str) -> _Measured:
     row = _bare_row(cell, environment, samples, metric)
     valid = [(sample, value) for sample in samples if (value := metric_value(sample, metric)) is not None]
+    if len(valid) < len(samples):
+        row = replace(row, failures=_failures(samples, metric))
     if row.accelerator == "mixed":
         reason = "KVM and emulation are mixed in this cell, which must not share a number"
         return _Measured(replace(row, failures=(*row.failures, Failure("invalid", reason, len(valid)))), {})
@@ -221,7 +225,6 @@ def _bare_row(cell: CellRecord, environment: EnvironmentRecord | None, samples: 
         direction="lower",
         ok=0,
         attempted=len(samples),
-        failures=_failures(samples, metric),
         flags=_flags(samples),
     )
 
@@ -275,11 +278,11 @@ def _stage_medians(samples: Iterable[Sample]) -> tuple[StageMedian, ...]:
 
 def _counter_medians(samples: Iterable[Sample]) -> tuple[CounterMedian, ...]:
     """Return the account of the valid samples; a number that is missing in one of them is not comparable at all."""
-    taken: dict[str, list[CounterValue]] = {}
+    taken: dict[str, list[CounterValue]] = defaultdict(list)
     for sample in samples:
         if sample.status == "ok":
             for name, counter in sample.counters.items():
-                taken.setdefault(name, []).append(counter)
+                taken[name].append(counter)
     return tuple(_counter_median(name, counters) for name, counters in taken.items())
 
 
@@ -319,9 +322,7 @@ def _unit_of(metric: str) -> str:
     return "s" if metric.startswith("startup.") else "1"
 
 
-def _notes(
-    manifest: Manifest, rows: Sequence[Row], by_cell: Mapping[str, list[Sample]], left_out: int
-) -> tuple[str, ...]:
+def _notes(manifest: Manifest, rows: Sequence[Row], taken: Taken) -> tuple[str, ...]:
     return (
         *_state_notes(manifest),
         *_kvm_notes(manifest, rows),
@@ -329,7 +330,7 @@ def _notes(
         *_outlier_notes(rows),
         *_few_notes(rows),
         *_flag_notes(rows),
-        *_left_out_notes(manifest, by_cell, left_out),
+        *_left_out_notes(manifest, taken),
     )
 
 
@@ -390,11 +391,12 @@ def _flag_notes(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _left_out_notes(manifest: Manifest, by_cell: Mapping[str, list[Sample]], left_out: int) -> list[str]:
+def _left_out_notes(manifest: Manifest, taken: Taken) -> list[str]:
     notes = []
-    if left_out:
-        notes.append(f"{left_out} samples of rounds that were begun anew after an interruption are left out.")
-    strangers = sum(len(samples) for cell, samples in by_cell.items() if cell not in {c.id for c in manifest.cells})
+    if taken.left_out:
+        notes.append(f"{taken.left_out} samples of rounds that were begun anew after an interruption are left out.")
+    known = {cell.id for cell in manifest.cells}
+    strangers = sum(len(samples) for cell, samples in taken.by_cell.items() if cell not in known)
     if strangers:
         notes.append(f"{strangers} samples of cells that the manifest does not know are left out.")
     return notes

@@ -11,13 +11,13 @@ import gc
 import hashlib
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchbox.analysis.samples import exclusion, group_by_cell, last_attempts
+from benchbox.analysis.samples import exclusion, take
 from benchbox.analysis.summary import Row, Summary, Table, summarise
 from benchbox.errors import RecordError
 from benchbox.record import Manifest, Sample
@@ -99,8 +99,9 @@ def render_page(
     import jinja2
     from markupsafe import Markup
 
-    summary = summarise(manifest, samples, metric, reading_notes)
-    by_cell = group_by_cell(last_attempts(samples))
+    taken = take(samples)
+    by_cell = taken.by_cell
+    summary = summarise(manifest, taken, metric, reading_notes)
     drawn: list[figures.Figure] = []
     sections = [_section(table, by_cell, summary, drawn) for table in summary.tables]
     scripts = [_plotly_js(), _template("page.js")]
@@ -125,7 +126,7 @@ def render_page(
         summary_json=Markup(_embedded_json(summary.as_json())),
         host=facts(manifest.host),
         applied=_applied(manifest, by_cell),
-        failures=_failures(manifest, by_cell, summary.metric),
+        failures=_failures(summary, by_cell),
         shown_failures=SHOWN_FAILURES,
         shown_rounds=SHOWN_ROUNDS,
     )
@@ -193,11 +194,18 @@ def _applied(manifest: Manifest, by_cell: Mapping[str, Sequence[Sample]]) -> lis
 
 def _sample_facts(samples: Iterable[Sample]) -> list[_Fact]:
     """Return what was read back with the samples; a value that differs between them with its counts."""
-    variants: dict[str, Counter[str]] = {}
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    values: dict[tuple[str, str], Any] = {}
     for sample in samples:
-        for fact in facts(sample.applied):
-            variants.setdefault(fact.name, Counter())[fact.value] += 1
-    return [_Fact(name, _variants_text(counts)) for name, counts in variants.items()]
+        for key, value in sample.applied.items():
+            text = repr(value)
+            counts[key][text] += 1
+            values[key, text] = value
+    variants: dict[str, Counter[str]] = defaultdict(Counter)
+    for (key, text), value in values.items():
+        for fact in facts({key: value}):
+            variants[fact.name][fact.value] += counts[key][text]
+    return [_Fact(name, _variants_text(found)) for name, found in variants.items()]
 
 
 def _variants_text(counts: Counter[str]) -> str:
@@ -210,17 +218,11 @@ def _variants_text(counts: Counter[str]) -> str:
     return f"differs: {shown}" + (f"; {rest} more" if rest > 0 else "")
 
 
-def _failures(
-    manifest: Manifest, by_cell: Mapping[str, Sequence[Sample]], metric: str
-) -> list[tuple[Sample, str, str]]:
+def _failures(summary: Summary, by_cell: Mapping[str, Sequence[Sample]]) -> list[tuple[Sample, str, str]]:
     """Return the samples that are not in the statistics with status and reason, by round."""
-    known = {cell.id for cell in manifest.cells}
-    found = []
-    for cell, samples in by_cell.items():
-        for sample in samples if cell in known else ():
-            excluded = exclusion(sample, metric)
-            if excluded is not None:
-                found.append((sample, *excluded))
+    cells = [row.cell for table in summary.tables for row in table.rows if row.failures]
+    judged = ((sample, exclusion(sample, summary.metric)) for cell in cells for sample in by_cell[cell])
+    found = [(sample, *excluded) for sample, excluded in judged if excluded is not None]
     return sorted(found, key=lambda entry: (entry[0].round, entry[0].position))
 
 

@@ -2,11 +2,11 @@
 
 from benchbox.analysis.samples import (
     exclusion,
-    group_by_cell,
     last_attempts,
     metric_value,
     primary_metric,
     stage_durations_ns,
+    take,
 )
 from benchbox.record import MetricValue
 from tests.report.records import failed, sample
@@ -30,7 +30,7 @@ def test_without_a_repeated_round_every_sample_is_kept_in_its_order() -> None:
 def test_the_priming_round_and_skipped_samples_were_not_attempted() -> None:
     """Round 0 warms up; what was skipped was never started."""
     taken = [sample("native", 0), sample("native", 1), failed("native", 2, "no reason", status="skipped")]
-    assert group_by_cell(taken) == {"native/startup": [taken[1]]}
+    assert take(taken).by_cell == {"native/startup": [taken[1]]}
 
 
 def test_only_ok_samples_have_a_value() -> None:

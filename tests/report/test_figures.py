@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from benchbox.analysis.samples import group_by_cell
+from benchbox.analysis.samples import take
 from benchbox.analysis.summary import summarise
 from benchbox.report import figures
 from tests.report.records import failed, manifest, sample, samples
@@ -26,7 +26,7 @@ def test_every_valid_sample_is_a_dot_with_its_exact_value() -> None:
     """All of them, in their round, none of the priming round."""
     taken = samples()
     summary = summarise(manifest(), taken)
-    dots = figures.dots(summary.tables[0], group_by_cell(taken), summary.metric)
+    dots = figures.dots(summary.tables[0], take(taken).by_cell, summary.metric)
     drawn = [trace for trace in dots["data"] if trace["name"] == "valid"]
     for trace, row in zip(drawn, summary.tables[0].rows, strict=True):
         expected = {s.round: s.metrics["startup.ready"].value for s in taken if s.cell == row.cell and s.round > 0}
@@ -37,7 +37,7 @@ def test_a_failed_sample_is_a_cross_in_its_round_with_its_reason() -> None:
     """It has no value, so it stands at the lower edge, inside the panel's range and below every dot."""
     taken = samples(replace=lambda e, n: failed(e, n, "exit status 7") if (e, n) == ("container", 3) else None)
     summary = summarise(manifest(), taken)
-    dots = figures.dots(summary.tables[0], group_by_cell(taken), summary.metric)
+    dots = figures.dots(summary.tables[0], take(taken).by_cell, summary.metric)
     (cross,) = [trace for trace in dots["data"] if trace["name"] == "not valid"]
     valid = next(t for t in dots["data"] if t["name"] == "valid" and t["yaxis"] == cross["yaxis"])
     assert (cross["x"], cross["text"]) == ([3], ["failed: exit status 7"])
@@ -48,7 +48,7 @@ def test_all_panels_span_the_same_factor_on_logarithmic_axes_and_hold_their_dots
     """Equal heights are equal ratios, and no dot is cut off."""
     taken = samples(replace=lambda e, n: sample(e, n, factor=7) if (e, n) == ("container", 3) else None)
     summary = summarise(manifest(), taken)
-    dots = figures.dots(summary.tables[0], group_by_cell(taken), summary.metric)
+    dots = figures.dots(summary.tables[0], take(taken).by_cell, summary.metric)
     axes = [dots["layout"][name] for name in ("yaxis", "yaxis2", "yaxis3")]
     assert {axis["type"] for axis in axes} == {"log"}
     assert len({round(axis["range"][1] - axis["range"][0], 9) for axis in axes}) == 1
@@ -60,7 +60,7 @@ def test_many_points_are_drawn_by_webgl() -> None:
     """Thousands of vector elements make a browser slow."""
     taken = samples(("native",), 6_000)
     summary = summarise(manifest(("native",), 6_000), taken)
-    dots = figures.dots(summary.tables[0], group_by_cell(taken), summary.metric)
+    dots = figures.dots(summary.tables[0], take(taken).by_cell, summary.metric)
     assert {trace["type"] for trace in dots["data"]} == {"scattergl"}
 
 
@@ -68,7 +68,7 @@ def test_cells_without_any_value_still_make_a_figure() -> None:
     """Nothing valid, nothing attempted: axes, but no error."""
     for taken in ([], [failed("native", 1, "gone")]):
         summary = summarise(manifest(), taken)
-        json.dumps(figures.dots(summary.tables[0], group_by_cell(taken), summary.metric), allow_nan=False)
+        json.dumps(figures.dots(summary.tables[0], take(taken).by_cell, summary.metric), allow_nan=False)
 
 
 @pytest.mark.parametrize(
