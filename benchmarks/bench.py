@@ -1,14 +1,18 @@
 """What the comparisons in this folder share: a workspace like a run's, and medians side by side."""
 
 import contextlib
+import json
 import os
 import secrets
+import shlex
 import statistics
+import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchbox.linux import cgroups, mounts
+from benchbox.linux import cgroups, mounts, processes
 from benchbox.model import Workspace
 from benchbox.worker import split_cpus
 
@@ -51,3 +55,64 @@ def table(title: str, rows: Mapping[str, Sequence[float]]) -> str:
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Return the ratio of the medians."""
     return statistics.median(ours) / statistics.median(theirs)
+
+
+def ratio_line(what: str, ours: Sequence[float], theirs: Sequence[float], most: float) -> str:
+    """Return a line with the ratio of the medians and what it may be at most."""
+    return f"  {what} = {ratio(ours, theirs):.3f}   (at most {most:g})"
+
+
+def hyperfine(
+    words: Sequence[str | Path], runs: int, prepare: str | None = None, env: Mapping[str, str] | None = None
+) -> list[float]:
+    """Run ``words`` ``runs`` times by ``hyperfine -N`` and return how long each took, in ns.
+
+    ``prepare`` is a command that runs before each. ``env`` adds to the environment. Two runs more, first, do not count.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".json") as exported:
+        options = ["-N", "--style", "none", "--warmup", "2", "--runs", str(runs), "--export-json", exported.name]
+        options += ["--prepare", prepare] if prepare else []
+        subprocess.run(
+            ["hyperfine", *options, "--", shlex.join(map(str, words))],
+            env={**os.environ, **(env or {})},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+        return [seconds * 1e9 for seconds in json.load(exported)["results"][0]["times"]]
+
+
+def workers(supervisor: int) -> list[int]:
+    """Return the measuring process below the process ``supervisor``, if it lives."""
+    found = []
+    for pid in processes.children(supervisor):
+        with contextlib.suppress(OSError):
+            if b"benchbox.worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                found.append(pid)
+    return found
+
+
+@contextlib.contextmanager
+def reaping() -> Iterator[None]:
+    """Do what the supervisor does above a run: inherit the QEMUs that libvirt started, and reap them when they end.
+
+    libvirt waits for the end of QEMU's process id; where nobody reaps orphans it waits in vain, see
+    ``supervisor.supervise``. QEMUs of libvirt are in a session of their own, unlike what this process waits for.
+    """
+    processes.become_subreaper()
+    stop = threading.Event()
+    thread = threading.Thread(target=lambda: _reap_until(stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _reap_until(stop: threading.Event) -> None:
+    while not stop.wait(0.003):
+        for pid in processes.children(os.getpid()):
+            with contextlib.suppress(OSError):
+                if processes.is_zombie(pid) and os.getsid(pid) != os.getsid(0):
+                    os.waitpid(pid, os.WNOHANG)
