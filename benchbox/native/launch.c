@@ -379,7 +379,8 @@ static void mount_overlay(void)
 
 static void mount_bind_root(int read_only)
 {
-    if (mount(plan.root, plan.root, NULL, MS_BIND | MS_REC, NULL) || chdir(plan.root)) fail("cannot bind the root %s", plan.root);
+    /* Without what is mounted below: a read-only root would not make that read-only. */
+    if (mount(plan.root, plan.root, NULL, MS_BIND, NULL) || chdir(plan.root)) fail("cannot bind the root %s", plan.root);
     if (read_only && mount(NULL, ".", NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL)) fail("cannot make the root %s read-only", plan.root);
 }
 
@@ -412,8 +413,9 @@ static void make_read_only(const char *path)
 
 static void mask(const char *path)
 {
+    /* Only a path that is not there may be passed over, never one that could not be masked. */
+    if (access(path, F_OK) && errno == ENOENT) return;
     if (!mount("/dev/null", path, NULL, MS_BIND, NULL)) return;
-    if (errno == ENOENT) return;
     if (errno != ENOTDIR || mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0,nr_inodes=1")) fail("cannot mask %s", path);
 }
 
