@@ -6,8 +6,10 @@
 
 import contextlib
 import fcntl
+import gc
 import os
 import stat
+import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchbox.linux import cgroups, processes, syscalls
+from benchbox.linux import cgroups, processes
 from benchbox.linux.state import cache_folder, state_folder
 
 #: Names of cgroups that benchbox and its tests make, wherever they are in a hierarchy.
@@ -106,22 +108,20 @@ def alone() -> Iterator[None]:
 def nothing_left(within_s: float = _GONE_WITHIN_S) -> Iterator[Snapshot]:
     """Fail unless all that appears inside the block is gone ``within_s`` seconds after it; yield the state before it.
 
-    This process is a child subreaper inside the block: an orphan does not get out of sight. A test that makes orphans
-    on purpose (it kills their parent) reaps them itself, with ``processes.reap_orphans``.
+    This process is a child subreaper from then on, as a run's supervisor is: an orphan does not get out of sight, and
+    is reaped when it has ended. A child of this process's own that nobody has waited for is left.
     """
-    with _subreaper():
-        before = snapshot()
-        yield before
-        deadline = time.monotonic() + within_s
-        while (left := snapshot().since(before)) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not left, "\n".join(["something is not as it was before:", *left])
-
-
-@contextlib.contextmanager
-def _subreaper() -> Iterator[None]:
     processes.become_subreaper()
-    try:
-        yield
-    finally:
-        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 0)
+    before = snapshot()
+    yield before
+    deadline = time.monotonic() + within_s
+    while (left := snapshot().since(before)) and time.monotonic() < deadline:
+        processes.reap_orphans(known=_started_here())
+        time.sleep(0.01)
+    assert not left, "\n".join(["something is not as it was before:", *left])
+
+
+def _started_here() -> set[int]:
+    """Return the pids of this process's own children that nobody has waited for yet."""
+    found = (item for item in gc.get_objects() if isinstance(item, subprocess.Popen))
+    return {process.pid for process in found if process.returncode is None}

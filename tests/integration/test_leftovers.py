@@ -42,7 +42,6 @@ def an_orphan(folder: Path) -> Iterator[None]:
         yield
     finally:
         processes.end(int(told.stdout))
-        processes.reap_orphans()
 
 
 @contextlib.contextmanager
@@ -102,3 +101,9 @@ def test_a_quiet_block_passes() -> None:
     """Where nothing happens nothing is found."""
     with nothing_left(within_s=0.0):
         pass
+
+
+def test_an_orphan_that_has_ended_is_reaped() -> None:
+    """As the supervisor of a run does: it is not left."""
+    with nothing_left():
+        subprocess.run(["sh", "-c", "sleep 0.05 & exit 0"], check=True)
