@@ -13,7 +13,7 @@ from benchbox.environments import vm
 from benchbox.linux import cgroups, processes
 from benchbox.model import EnvironmentSpec, Outcome, Resources, Session, Workspace
 
-CGROUP = "benchbox-test-guests"
+CGROUP = f"benchbox-test-guests-{os.getpid()}"
 _REAP_EVERY_S = 0.003
 _numbers = itertools.count()
 
