@@ -16,7 +16,7 @@ CPU), without cgroups, and with neither cgroups nor CPU, which is the same work 
 
 Why it is fair: the rows come in short batches, their order is shuffled in each, so that all see the same host. All may
 use all CPUs. Where the host has cgroup v1, the first move between cgroups after a pause waits for a grace period of the
-kernel, 5 to 20 ms (``cgroups.warm_joins``); so that it is charged to nobody, the same tiny command that takes that lock
+kernel, 5 to 20 ms (``bench.warm_joins``); so that it is charged to nobody, the same tiny command that takes that lock
 runs before each run of each row.
 """
 
@@ -90,12 +90,9 @@ def write_bundle(folder: Path, image: Image, resources: Resources, cpus: tuple[i
 
 
 def prepare_command(layout: cgroups.Layout) -> str | None:
-    """Return a command that does what ``cgroups.warm_joins`` does; none is needed where the host has no cgroup v1."""
-    if not layout.v1:
-        return None
-    controller, mount_point = next(iter(layout.v1.items()))
-    own = cgroups.own_groups(Path("/proc/self/cgroup").read_text())[controller]
-    return f"sh -c 'echo 0 > {mount_point / own.lstrip('/') / 'cgroup.procs'}'"
+    """Return a command that does what ``bench.warm_joins`` does; none is needed where the host has no cgroup v1."""
+    path = bench.own_v1_procs(layout)
+    return None if path is None else f"sh -c 'echo 0 > {path}'"
 
 
 def measure_launch(session: Session, layout: cgroups.Layout) -> list[float]:
@@ -103,7 +100,7 @@ def measure_launch(session: Session, layout: cgroups.Layout) -> list[float]:
 
 
 def session_sample(session: Session, layout: cgroups.Layout) -> float:
-    cgroups.warm_joins(layout)
+    bench.warm_joins(layout)
     outcome = session.start(COMMAND).wait()
     assert outcome.status == "ok", outcome.reason
     return outcome.stages["exited"] - outcome.stages["cgroups"]
@@ -115,7 +112,7 @@ def measure_plan(plan: LaunchPlan, layout: cgroups.Layout) -> list[float]:
 
 def plan_sample(plan: LaunchPlan, layout: cgroups.Layout) -> float:
     """Return the ns from the request to reaped; without cgroups nothing but arguments comes between it and clone."""
-    cgroups.warm_joins(layout)
+    bench.warm_joins(layout)
     outcome = LaunchedCommand(plan, native.program("launch"), Requested({}), COMMAND.timeout_s).wait()
     assert outcome.status == "ok", outcome.reason
     return outcome.stages["exited"] - outcome.requested_ns

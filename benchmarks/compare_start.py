@@ -4,7 +4,7 @@
 
 Each round does, in random order, one start by the floor (floor.c, the bare system calls) and one by ``launch``, of the
 same program from the same root in the same hierarchies with the same limits, each from the same state of the host
-(``cgroups.warm_joins``). Prints medians and the ratio of each pair.
+(``bench.warm_joins``). Prints medians and the ratio of each pair.
 """
 
 import random
@@ -71,7 +71,7 @@ def main(rounds: int) -> None:
             }
             for number in range(-5, rounds):
                 for name in random.sample(sorted(steps), len(steps)):
-                    cgroups.warm_joins(layout)
+                    bench.warm_joins(layout)
                     found = steps[name]()
                     if number >= 0:
                         seen[name].append(found)

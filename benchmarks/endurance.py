@@ -87,7 +87,7 @@ class Watch:
         self._samples: Path | None = None
         self._folders: tuple[Path, ...] = ()
         self._size, self._done = 0, 0
-        self.parts: list[dict[str, list[int]]] = [defaultdict(list) for _ in range(PARTS)]
+        self.parts: list[dict[str, list[int]]] = [defaultdict(list) for _ in range(min(PARTS, run.rounds - 1))]
 
     def to_the_end(self) -> tuple[Path, ...]:
         """Watch until the run has ended; return the folders that were its own."""
@@ -95,7 +95,7 @@ class Watch:
             self._samples = self._samples or self._run.samples_file()
             self._folders = self._folders or self._run.folders()
             if self._samples and self._progress():
-                part = self.parts[(self._done - 1) * PARTS // self._run.rounds]
+                part = self.parts[(self._done - 1) * len(self.parts) // (self._run.rounds - 1)]
                 for name, value in self._figures().items():
                     part[name].append(value)
             time.sleep(POLL_S)
@@ -124,7 +124,8 @@ class Watch:
             **figures_of("supervisor", supervisor),
         }
         for pid in below:
-            if name := role(pid):
+            # A process that was just forked looks like its parent, which comes first.
+            if (name := role(pid)) and f"{name}: threads" not in found:
                 found |= figures_of(name, pid)
         return found
 
@@ -192,7 +193,7 @@ def growth(rows: Mapping[str, list[int | None]]) -> list[str]:
     return [
         f"{name} grew from {row[1]} to {row[-1]}"
         for name, row in rows.items()
-        if row[1] is None or row[-1] is None or row[-1] > row[1] * (MEMORY_MARGIN if name.endswith(MEMORY) else 1)
+        if (row[-1] or 0) > (row[1] or 0) * (MEMORY_MARGIN if name.endswith(MEMORY) else 1)
     ]
 
 
@@ -205,7 +206,7 @@ def endure(environment: str | Mapping[str, str], rounds: int) -> list[str]:
         own = watch.to_the_end()
         rows = table(watch.parts)
         complaints = growth(rows) + [f"left behind: {path}" for path in own if path.exists()]
-    print(f"\n{rounds} samples in {environment}, in {PARTS} parts")
+    print(f"\n{rounds} samples in {environment}, in {len(watch.parts)} parts")
     for name, row in rows.items():
         print(f"{name:<30}" + "".join(f"{'-' if value is None else value:>9}" for value in row))
     complaints += [f"not as before: {name}" for name in sorted(host_mounts_and_links() ^ before)]

@@ -235,27 +235,6 @@ def make(plan: CgroupPlan) -> None:
             _write(group.path / write.file, write.value, optional=write.optional)
 
 
-def warm_joins(layout: Layout) -> None:
-    """Bring the kernel into the state in which a process joins a v1 cgroup without waiting.
-
-    The first move between cgroups after a pause waits for an RCU grace period, 5 to 20 ms (the writer side of
-    cgroup_threadgroup_rwsem, kernel/cgroup/cgroup.c); the ones soon after do not. Without this that wait would be
-    charged to whichever sample came after a long one. Writing this process into the cgroup that it is in already
-    moves nothing and takes the same lock. On pure v2 nobody moves: processes are born in their cgroup.
-    """
-    if layout.v1:
-        controller, mount_point = next(iter(layout.v1.items()))
-        with contextlib.suppress(EnvironmentFailure, KeyError):
-            own = own_groups(Path("/proc/self/cgroup").read_text())[controller]
-            _write(mount_point / own.lstrip("/") / "cgroup.procs", "0")
-
-
-def own_groups(text: str) -> dict[str, str]:
-    """Return the path of each v1 controller's cgroup from /proc/PID/cgroup (cgroups(7)). Pure."""
-    lines = [line.split(":", 2) for line in text.splitlines()]
-    return {controller: path for _, controllers, path in lines for controller in controllers.split(",") if controller}
-
-
 def read(plan: CgroupPlan) -> dict[str, str]:
     """Return the text of each file of the account that exists, by path."""
     texts = {str(group.path / file): _read_or_empty(group.path / file) for group in plan.groups for file in group.reads}
