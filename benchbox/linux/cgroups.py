@@ -114,7 +114,7 @@ class CgroupPlan:
 
 
 def parse_mountinfo(text: str) -> Layout:
-    """Return the layout that /proc/PID/mountinfo shows (proc_pid_mountinfo(5)), the v2 controllers not yet filled in."""
+    """Return the layout that /proc/PID/mountinfo shows (proc_pid_mountinfo(5)), still without v2 controllers."""
     v1: dict[str, Path] = {}
     v2: Path | None = None
     for line in text.splitlines():

@@ -32,7 +32,7 @@ def bind(source: Path, target: Path, *, read_only: bool = False) -> None:
     with _named(target):
         syscalls.mount(str(source), str(target), None, syscalls.MS_BIND | syscalls.MS_REC)
         if read_only:
-            # A bind takes over the flags of its source: read-only needs a second step, mount(2) "Creating a bind mount".
+            # A bind takes over the flags of its source: read-only needs a second step, mount(2).
             syscalls.mount("none", str(target), None, syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
 
 

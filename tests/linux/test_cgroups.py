@@ -111,6 +111,7 @@ def test_the_v2_group_is_made_last(tmp_path: Path) -> None:
     versions = [group.version for group in recorded_plan(layout).groups]
     assert versions == [1, 1, 1, 1, 1, 2]
     assert recorded_plan(layout).join_files[-1] == V1 / "unified/benchbox-recorded/cgroup.procs"
+    assert recorded_plan(layout).join_files[0].name == "tasks"
 
 
 def test_what_was_applied_is_read_back(kind: str, layout: Layout) -> None:
@@ -214,20 +215,6 @@ def test_a_file_that_a_kernel_lacks_is_left_out(kind: str, layout: Layout) -> No
     assert cgroups.counters(recorded_plan(layout), {}) == ()
 
 
-def test_the_groups_of_a_process_are_found_by_controller(tmp_path: Path) -> None:
-    """cgroups(7): two controllers may share a hierarchy, named and v2 hierarchies are none."""
-    found = cgroups.own_groups("4:memory:/job/a:b\n2:cpu,cpuacct:/\n1:name=systemd:/\n0::/user\n")
-    assert found == {"memory": "/job/a:b", "cpu": "/", "cpuacct": "/", "name=systemd": "/"}
-
-
-@pytest.mark.parametrize(
-    ("layout", "limits", "words"),
-    [
-        (Layout("v2", v2=Path("/"), v2_controllers=("cpu",)), Limits(memory_bytes=1), "controller memory"),
-        (Layout("v2", v2=Path("/"), v2_controllers=("memory",)), Limits(cpu_quota=0.5), "controller cpu "),
-        (Layout("v2", v2=Path("/nowhere")), Limits(), "no permission"),
-    ],
-)
 def test_what_cannot_be_limited_is_said_beforehand(layout: Layout, limits: Limits, words: str) -> None:
     """With the name of the missing piece and what to do."""
     offer = cgroups.availability(layout, limits)
