@@ -215,6 +215,14 @@ def test_a_file_that_a_kernel_lacks_is_left_out(kind: str, layout: Layout) -> No
     assert cgroups.counters(recorded_plan(layout), {}) == ()
 
 
+@pytest.mark.parametrize(
+    ("layout", "limits", "words"),
+    [
+        (Layout("v2", v2=Path("/"), v2_controllers=("cpu",)), Limits(memory_bytes=1), "controller memory"),
+        (Layout("v2", v2=Path("/"), v2_controllers=("memory",)), Limits(cpu_quota=0.5), "controller cpu "),
+        (Layout("v2", v2=Path("/nowhere")), Limits(), "no permission"),
+    ],
+)
 def test_what_cannot_be_limited_is_said_beforehand(layout: Layout, limits: Limits, words: str) -> None:
     """With the name of the missing piece and what to do."""
     offer = cgroups.availability(layout, limits)
