@@ -43,6 +43,8 @@ def format_size(size_bytes: float) -> str:
 
 def format_duration(seconds: float) -> str:
     """Return ``seconds`` with three significant digits: ``0.0123`` is ``12.3 ms``."""
+    if seconds == 0:
+        return "0 s"
     for limit, factor, unit in ((1e-6, 1e9, "ns"), (1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1.0, "s")):
         if abs(seconds) < limit:
             return f"{_three_digits(seconds * factor)} {unit}"

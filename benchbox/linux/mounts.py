@@ -1,11 +1,12 @@
 """Mounts of the measuring process, in a mount namespace of its own: they vanish with it, whatever ends it."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchbox.errors import EnvironmentFailure
+from benchbox.errors import EnvironmentFailure, UnavailableError
 from benchbox.linux import syscalls
 
 _private = False
@@ -14,7 +15,7 @@ _private = False
 def enter_private() -> None:
     """Move the calling thread (the main one) into a mount namespace that tells the host nothing; once is enough.
 
-    Raises EnvironmentFailure without the privilege (CAP_SYS_ADMIN).
+    Raises UnavailableError without the privilege (CAP_SYS_ADMIN), and in a plain chroot.
     """
     global _private
     if _private:
@@ -23,8 +24,14 @@ def enter_private() -> None:
         syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     except OSError as error:
-        raise EnvironmentFailure(f"cannot make a mount namespace: {error.strerror}", hint="run as root") from error
+        raise UnavailableError(f"cannot make a mount namespace: {error.strerror}", hint=_hint(error)) from error
     _private = True
+
+
+def _hint(error: OSError) -> str:
+    if error.errno == errno.EINVAL:
+        return "the root of this process is no mount point (a plain chroot?): run benchbox outside of it"
+    return "run as root"
 
 
 def bind(source: Path, target: Path, *, read_only: bool = False) -> None:

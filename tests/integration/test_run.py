@@ -240,7 +240,7 @@ def test_a_delay_before_the_ready_byte_moves_ready_and_nothing_else(tmp_path: Pa
     """300 ms of sleep before the ready byte are 300 ms more of `startup.ready` in every environment."""
     delayed = "/bin/busybox sh -c 'busybox usleep 300000; exec /bin/ready'"
     prompt = "/bin/busybox sh -c 'busybox usleep 0; exec /bin/ready'"
-    data = {"workloads": [{"name": "command", "argv": command} for command in (prompt, delayed)], "rounds": 5}
+    data: dict[str, Any] = {"workloads": [{"name": "command", "argv": command} for command in (prompt, delayed)], "rounds": 5}
     status, _, err = runs.benchbox(tmp_path, "run", runs.scenario(tmp_path, ["native", "container", guest], **data))
     assert status == 0, err
     _, samples = runs.read(tmp_path)
