@@ -1094,8 +1094,11 @@ __attribute__((noreturn)) static void become_emulator(char **argv)
     char *name = length > 0 ? (path[length] = 0, strrchr(path, '/')) : NULL;
     if (!name) die("cannot find this program's folder");
     strcpy(name + 1, "real");
-    execv(path, argv);
-    die("cannot execute %s", path);
+    /* By its own name, so that it shows as what it is in a list of processes. */
+    char *emulator = realpath(path, NULL);
+    if (!emulator) die("cannot find %s", path);
+    execv(emulator, argv);
+    die("cannot execute %s", emulator);
 }
 
 int main(int argc, char **argv)
