@@ -34,7 +34,8 @@ def start_floor(folder: Path, root: Path, workspace: Workspace, resources: Resou
     words = [str(program), str(root), READY]
     for group in plan.groups:
         words.append(f"{group.version}:{group.path.parent}")
-        words += [f"{write.file}={write.value}" for write in group.writes if not write.optional]
+        there = [write for write in group.writes if not write.optional or (group.path.parent / write.file).exists()]
+        words += [f"{write.file}={write.value}" for write in there]
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 

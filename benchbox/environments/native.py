@@ -72,6 +72,7 @@ def _bound_root(image_root: Path, target: Path) -> Iterator[Path]:
     target.mkdir()
     try:
         mounts.bind(image_root, target, read_only=True)
+        # Not what is mounted below them: every container that starts later has to copy each mount.
         for name in ("proc", "sys", "dev"):
             mounts.bind(Path("/", name), target / name)
         mounts.tmpfs(target / "tmp")

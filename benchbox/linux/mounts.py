@@ -35,9 +35,9 @@ def _hint(error: OSError) -> str:
 
 
 def bind(source: Path, target: Path, *, read_only: bool = False) -> None:
-    """Bind ``source`` with all below it onto ``target``. Raises EnvironmentFailure."""
+    """Bind ``source`` onto ``target``, without what is mounted below it. Raises EnvironmentFailure."""
     with _named(target):
-        syscalls.mount(str(source), str(target), None, syscalls.MS_BIND | syscalls.MS_REC)
+        syscalls.mount(str(source), str(target), None, syscalls.MS_BIND)
         if read_only:
             # A bind takes over the flags of its source: read-only needs a second step, mount(2).
             syscalls.mount("none", str(target), None, syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)

@@ -516,8 +516,11 @@ static void drop_capabilities(void)
 {
     struct capability_header header = {.version = CAPABILITY_VERSION_3};
     struct capability_data data[2] = {{0}};
-    for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
-        if (!(plan.kept_capabilities >> capability & 1) && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)) fail("cannot drop capability %d", capability);
+    for (int capability = 0; capability < 64; capability++) {
+        if (plan.kept_capabilities >> capability & 1 || !prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)) continue;
+        if (errno == EINVAL) break; /* past the last one that this kernel knows */
+        fail("cannot drop capability %d", capability);
+    }
     for (int i = 0; i < 2; i++) data[i].effective = data[i].permitted = (uint32_t)(plan.kept_capabilities >> 32 * i);
     if (syscall(SYS_capset, &header, data)) fail("cannot set the capabilities");
 }
