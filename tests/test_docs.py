@@ -24,7 +24,7 @@ from tests.test_layers import LAYERS, MODULES, PACKAGE
 
 PROJECT: Final = Path(__file__).parents[1]
 DOCS: Final = PROJECT / "docs"
-FOLDERS: Final = (".", "docs", "scenarios", "results", "reports")
+FOLDERS: Final = (".", "docs", "scenarios", "results", "reports", "benchmarks")
 PAGES: Final = sorted(page for folder in FOLDERS for page in (PROJECT / folder).glob("*.md"))
 
 #: What completes an example that shows only some keys.
