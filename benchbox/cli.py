@@ -163,7 +163,6 @@ def _resumed_job(scenario: "Scenario | None", results: Path, name: str) -> dict[
     last_whole = record.last_whole_round(manifest, samples)
     if last_whole >= manifest.rounds:
         raise UsageError(f"{manifest.run_id} is complete", hint=f"benchbox show {manifest.run_id}")
-    record.drop_after_round(record.RunFolder(path, manifest.run_id), last_whole)
     return {
         "run_id": manifest.run_id,
         "scenario": manifest.scenario,
@@ -367,9 +366,16 @@ def clean() -> int:
 
     Runs that live are not touched. `benchbox run` does the same before it begins.
     """
+    from benchbox.errors import LockError
     from benchbox.supervisor import cleanup
+    from benchbox.supervisor.lock import host_lock
 
     cleaned = cleanup.clean_dead_runs()
+    swept = []
+    with contextlib.suppress(LockError), host_lock():
+        swept = cleanup.sweep_scratch()
+    for path in swept:
+        click.echo(f"removed folder {path}")
     for item in cleaned:
         for what in item.removed:
             click.echo(f"{item.run_id}: removed {what}")
@@ -378,7 +384,7 @@ def clean() -> int:
     living = cleanup.living_runs()
     for run_id in living:
         click.echo(f"{run_id}: lives, not touched")
-    if not cleaned and not living:
+    if not cleaned and not living and not swept:
         click.echo("nothing to clean")
     return EXIT_FAILED if any(item.remaining for item in cleaned) else EXIT_DONE
 

@@ -159,9 +159,12 @@ def sample_of(
 ) -> Sample:
     """Return the record of one outcome. Pure."""
     status, reason = judge(outcome)
-    metrics = {} if status != "ok" else stages.stage_metrics(outcome)
+    metrics: dict[str, Metric] = {}
     if status == "ok":
-        metrics |= {metric.name: metric for metric in cell.parse(outcome)}
+        try:
+            metrics = stages.stage_metrics(outcome) | {metric.name: metric for metric in cell.parse(outcome)}
+        except ValueError as error:
+            status, reason = "invalid", f"the output is not what the workload should print: {error}"
     flags = dict(outcome.flags) | ({"throttled": "yes"} if _throttled(outcome.counters) else {})
     return Sample(
         cell=cell.id,

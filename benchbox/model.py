@@ -214,4 +214,5 @@ class Workload(Protocol):
 
     def command(self, params: Mapping[str, Any]) -> Command: ...
 
-    def parse(self, outcome: Outcome) -> tuple[Metric, ...]: ...
+    def parse(self, outcome: Outcome) -> tuple[Metric, ...]:
+        """Read the metrics. Raises ValueError that says what of the output is wrong."""

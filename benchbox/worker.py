@@ -27,7 +27,7 @@ from benchbox.linux import mounts, processes
 from benchbox.linux.ledger import Ledger
 from benchbox.model import EnvironmentSpec, Image, Session, Workspace
 from benchbox.noise import NoiseMeter, between
-from benchbox.record import EnvironmentRecord, ImageRecord, Manifest, RunFolder
+from benchbox.record import EnvironmentRecord, ImageRecord, Manifest, RunFolder, Sample
 from benchbox.scenario import Cell, Scenario, cells, from_resolved, resolved
 from benchbox.workloads import TABLE as WORKLOADS
 
@@ -169,6 +169,8 @@ class Measurement:
     def _open_record(self, image: Image) -> RunFolder:
         if self._job["resumed"]:
             folder = RunFolder(Path(self._job["results"], self._job["run_id"]), self._job["run_id"])
+            # Not sooner: the run that is gone on with might still have lived before the host was ours.
+            record.drop_after_round(folder, self._job["first_round"] - 1)
             resumed = record.read_manifest(folder).resumed + 1
             self._update(folder, exit_state="running", exit_reason=None, ended_at=None, resumed=resumed)
             return folder
@@ -241,13 +243,22 @@ class Measurement:
         return EnvironmentRecord.model_validate({**basis, "state": "measured", "applied": applied, "account": account})
 
     def _close(self, folder: RunFolder, end: str, prepared: Prepared, engine: Engine) -> dict[str, Any]:
-        state, reason = ending(end, prepared.records, [item.cell for item in engine.abandoned])
+        failed = failed_cells(record.read_samples(folder)[0], [item.cell for item in engine.abandoned])
+        state, reason = ending(end, prepared.records, failed)
         self._update(folder, abandoned=list(engine.abandoned))
         self.close_record("failed" if state == "nothing" else state, reason)
         return {"state": state, "reason": reason, "hint": None}
 
 
-def ending(end: str, environments: Sequence[EnvironmentRecord], abandoned: Sequence[str]) -> tuple[str, str | None]:
+def failed_cells(samples: Sequence[Sample], abandoned: Sequence[str]) -> tuple[str, ...]:
+    """Return each cell that was abandoned or has not one valid sample, with why. Pure."""
+    valid = {sample.cell for sample in samples if sample.round and sample.status == "ok"}
+    last = {sample.cell: sample.reason for sample in samples if sample.round and sample.cell not in valid}
+    given_up = [f"cell {cell} was abandoned" for cell in abandoned]
+    return (*given_up, *(f"cell {cell}: {reason}" for cell, reason in last.items() if cell not in abandoned))
+
+
+def ending(end: str, environments: Sequence[EnvironmentRecord], failures: Sequence[str]) -> tuple[str, str | None]:
     """Return how a run ended and why. Pure.
 
     ``failed`` where an environment or a cell failed, ``nothing`` where this host offered no environment at all.
@@ -255,7 +266,7 @@ def ending(end: str, environments: Sequence[EnvironmentRecord], abandoned: Seque
     if end == "interrupted":
         return "interrupted", STOPPED
     failed = [f"environment {item.label}: {item.reason}" for item in environments if item.state == "failed"]
-    failed += [f"cell {cell} was abandoned" for cell in abandoned]
+    failed += failures
     if failed:
         return "failed", "; ".join(failed)
     if not any(item.state == "measured" for item in environments):

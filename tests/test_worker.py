@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchbox import worker
-from benchbox.record import EnvironmentRecord
+from benchbox.record import EnvironmentRecord, Sample
 
 
 def record(label: str, state: str, reason: str | None = None) -> EnvironmentRecord:
@@ -50,7 +50,7 @@ def test_a_run_that_measured_all_is_done() -> None:
 def test_a_failed_environment_fails_the_run() -> None:
     """The reason names each, and the cells that were given up."""
     environments = [record("native", "measured"), record("vm", "failed", "no KVM"), record("x", "failed", "gone")]
-    state, reason = worker.ending("done", environments, ["native/w"])
+    state, reason = worker.ending("done", environments, ["cell native/w was abandoned"])
     assert state == "failed"
     assert reason == "environment vm: no KVM; environment x: gone; cell native/w was abandoned"
 
@@ -84,3 +84,17 @@ def test_what_is_required_of_an_environment_is_checked(
 ) -> None:
     """``vm`` asks that it is there, ``vm:kvm`` that it is accelerated."""
     assert worker.unmet(required, applied) == reason
+
+
+def sample(cell: str, number: int, status: str = "ok", reason: str | None = None) -> Sample:
+    data = {"cell": cell, "environment": "native", "workload": "w", "round": number, "position": 0, "predecessor": None}
+    return Sample.model_validate(
+        {**data, "started_at": "", "status": status, "reason": reason, "requested_ns": 1, "applied": {}}
+    )
+
+
+def test_a_cell_without_a_valid_sample_has_failed() -> None:
+    """However few its samples are; the priming round does not count, one valid sample is enough."""
+    samples = [sample("a", 0), sample("a", 1, "failed", "exit status 7"), sample("b", 1, "failed", "x"), sample("b", 2)]
+    assert worker.failed_cells(samples, ()) == ("cell a: exit status 7",)
+    assert worker.failed_cells(samples, ("a",)) == ("cell a was abandoned",)

@@ -44,6 +44,7 @@ class Native:
         with _bound_root(image.root, workspace.scratch / f"root-{spec.label}") as root:
 
             def plan(command: Command, name: str) -> LaunchPlan:
+                _renew_tmp(root)
                 leaf = f"{spec.label}-{name}"
                 groups = cgroups.plan(layout, workspace.cgroup_name, leaf, instance_limits(resources), cpus, mems)
                 return native_plan(command, root, groups, cpus)
@@ -75,11 +76,16 @@ def _bound_root(image_root: Path, target: Path) -> Iterator[Path]:
         # Not what is mounted below them: every container that starts later has to copy each mount.
         for name in ("proc", "sys", "dev"):
             mounts.bind(Path("/", name), target / name)
-        mounts.tmpfs(target / "tmp")
         yield target
     finally:
         mounts.detach(target)
         target.rmdir()
+
+
+def _renew_tmp(root: Path) -> None:
+    """Give the next command an empty /tmp. Commands that run at once share the newest, as on any host."""
+    mounts.detach(root / "tmp")
+    mounts.tmpfs(root / "tmp")
 
 
 ENVIRONMENT: Final = Native()

@@ -84,18 +84,9 @@ class Vm:
 
     def check(self, spec: EnvironmentSpec) -> Availability:
         options = Options.model_validate(spec.options)
-        if importlib.util.find_spec("libvirt") is None:
-            return Availability.no(
-                "the Python package libvirt-python is not installed",
-                "pip install 'benchbox[vm]' (needs libvirt-dev, pkg-config and gcc), or run ./benchboxw again",
-            )
-        if shutil.which(qemu_name()) is None:
-            return Availability.no(f"{qemu_name()} is not installed", "Debian, Ubuntu: apt install qemu-system-x86")
-        if options.embedded and not _has_driver():
-            return Availability.no(
-                "libvirt's QEMU driver is not installed", "Debian, Ubuntu: apt install libvirt-daemon-system"
-            )
-        return cgroups.availability(cgroups.detect(), cgroups.Limits())
+        needs = [python_package(), emulator_program(), *([libvirt_driver()] if options.embedded else [])]
+        missing = next((need for need in needs if not need.available), None)
+        return missing or cgroups.availability(cgroups.detect(), cgroups.Limits())
 
     @contextmanager
     def open(
@@ -257,6 +248,32 @@ class VmSession:
 def qemu_name() -> str:
     """Return the name of the emulator of this host's architecture."""
     return f"qemu-system-{os.uname().machine}"
+
+
+def python_package() -> Availability:
+    """Say whether libvirt-python is there, without loading it."""
+    if importlib.util.find_spec("libvirt") is not None:
+        return Availability.yes()
+    return Availability.no(
+        "the Python package libvirt-python is not installed",
+        "pip install 'benchbox[vm]' (needs libvirt-dev, pkg-config and gcc), or run ./benchboxw again",
+    )
+
+
+def emulator_program() -> Availability:
+    """Say whether QEMU for this host's architecture is there."""
+    if shutil.which(qemu_name()) is not None:
+        return Availability.yes()
+    return Availability.no(f"{qemu_name()} is not installed", "Debian, Ubuntu: apt install qemu-system-x86")
+
+
+def libvirt_driver() -> Availability:
+    """Say whether libvirt's driver for QEMU is there, which the embedded connection loads."""
+    if _has_driver():
+        return Availability.yes()
+    return Availability.no(
+        "libvirt's QEMU driver is not installed", "Debian, Ubuntu: apt install libvirt-daemon-system"
+    )
 
 
 def _has_driver() -> bool:

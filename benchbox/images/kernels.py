@@ -74,6 +74,20 @@ def find_kernel(
     return _described(_chosen(Path(choice), modules_dir), progress)
 
 
+def at_hand() -> tuple[KernelSource, Path]:
+    """Return source and file of the kernel that guests get by default, if it is there already; makes nothing.
+
+    Raises ImageError that says why there is none; ``packages.obtainable`` says whether one would be downloaded then.
+    """
+    try:
+        return "host", _host().image
+    except ImageError:
+        cached = packages.cached_image()
+        if cached is None:
+            raise
+        return "distribution", cached
+
+
 def _default(progress: Progress | None) -> GuestKernel:
     try:
         return _described(_host(), progress)

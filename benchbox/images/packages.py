@@ -12,6 +12,7 @@ from benchbox.errors import EnvironmentFailure, ImageError
 from benchbox.images import store
 from benchbox.images.store import Progress
 from benchbox.linux.processes import run
+from benchbox.model import Availability
 
 #: The package whose dependencies name the current kernel for guests, by ``platform.machine()``.
 PACKAGES: Final = {"x86_64": "linux-image-cloud-amd64", "aarch64": "linux-image-cloud-arm64"}
@@ -46,6 +47,24 @@ def kernel_package(progress: Progress | None = None) -> KernelPackage:
     modules = folder / "modules"
     modules_dir = modules if modules.is_dir() else None
     return KernelPackage(str(facts["name"]), str(facts["version"]), folder / _IMAGE, modules_dir)
+
+
+def cached_image() -> Path | None:
+    """Return the kernel that ``kernel_package`` would return without downloading; None if it would have to."""
+    meta = PACKAGES.get(platform.machine())
+    entry = store.entry_path("kernels", meta) if meta else None
+    return entry / _IMAGE if entry and _is_whole(entry) else None
+
+
+def obtainable() -> Availability:
+    """Say, without asking any server, whether ``kernel_package`` can download a kernel here."""
+    meta = PACKAGES.get(platform.machine())
+    if meta is None:
+        return Availability.no(f"no guest kernel package is known for {platform.machine()}", _OTHER_KERNEL[3:])
+    for program in ("apt-get", "apt-cache", "dpkg-deb"):
+        if shutil.which(program) is None:
+            return Availability.no(f"{program} is not installed: no kernel can be downloaded", _OTHER_KERNEL[3:])
+    return Availability.yes()
 
 
 def _is_whole(entry: Path) -> bool:

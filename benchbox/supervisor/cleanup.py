@@ -100,17 +100,46 @@ def clean_dead_runs() -> list[Cleaned]:
     return [cleaned for path in sorted(state_folder().glob(f"*/{ledger.FILE_NAME}")) if (cleaned := _clean_run(path))]
 
 
+def sweep_scratch() -> list[Path]:
+    """Remove scratch folders that no ledger names (a power cut takes the ledgers); call it with the host's lock."""
+    known = {path.name for path in state_folder().glob("*")}
+    lost = [path for path in (cache_folder() / "scratch").glob("*") if path.name not in known and not path.is_symlink()]
+    for path in lost:
+        shutil.rmtree(path, ignore_errors=True)
+    return lost
+
+
 def living_runs() -> list[str]:
     """Return the ids of the runs that hold their ledger."""
-    found = []
+    return [_run_id(path) for path in sorted(state_folder().glob(f"*/{ledger.FILE_NAME}")) if _is_held(path)]
+
+
+def dead_runs() -> dict[str, tuple[Entry, ...]]:
+    """Return what the ledgers that nobody holds still name, by run; changes nothing.
+
+    A ledger that has no first line yet is left out: its owner is about to lock it.
+    """
+    found = {}
     for path in sorted(state_folder().glob(f"*/{ledger.FILE_NAME}")):
-        with path.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                header, _ = ledger.read(path)
-                found.append(header.run_id if header else path.parent.name)
+        with contextlib.suppress(OSError):
+            header, entries = ledger.read(path)
+            if header and not _is_held(path):
+                found[header.run_id] = entries
     return found
+
+
+def _run_id(path: Path) -> str:
+    header, _ = ledger.read(path)
+    return header.run_id if header else path.parent.name
+
+
+def _is_held(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _clean_run(path: Path) -> Cleaned | None:

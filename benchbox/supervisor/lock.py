@@ -16,6 +16,8 @@ from benchbox.linux import ledger
 from benchbox.linux.state import state_folder
 
 _NAME: Final = "\0benchbox.run"
+#: Nobody accepts: each question who holds the lock takes a place in the queue until its holder ends.
+_QUESTIONS: Final = 128
 
 
 @contextlib.contextmanager
@@ -29,15 +31,20 @@ def host_lock() -> Iterator[None]:
                 f"another run holds this host: {describe_holder()}",
                 hint="wait for its end, or stop it (Ctrl-C there keeps what it has measured)",
             ) from error
-        server.listen(1)
+        server.listen(_QUESTIONS)
         yield
 
 
 def describe_holder() -> str:
-    """Return who holds the lock: pid, command and, where its ledger can be read, run and start."""
+    """Return who holds the lock, or who has just held it."""
+    return holder() or "somebody who has just let go"
+
+
+def holder() -> str | None:
+    """Return who holds the lock, None for nobody: pid, command and, where its ledger can be read, run and start."""
     pid = _holder_pid()
     if pid is None:
-        return "somebody who has just let go"
+        return "a process that does not answer" if _is_held() else None
     for path in state_folder().glob(f"*/{ledger.FILE_NAME}"):
         with contextlib.suppress(OSError):
             header, _ = ledger.read(path)
@@ -47,6 +54,14 @@ def describe_holder() -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         return f"process {pid} ({b' '.join(words).decode(errors='replace').strip()})"
     return f"process {pid}"
+
+
+def _is_held() -> bool:
+    """Say whether somebody is bound to the name, from /proc/net/unix (proc(5); ``@`` stands for the zero byte)."""
+    with contextlib.suppress(OSError):
+        names = (line.split()[-1] for line in Path("/proc/net/unix").read_text(errors="replace").splitlines())
+        return _NAME.replace("\0", "@") in names
+    return False
 
 
 def _holder_pid() -> int | None:

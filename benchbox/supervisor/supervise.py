@@ -61,6 +61,7 @@ def supervise(run_id: str, job: Mapping[str, Any], on_event: Callable[[Event], N
     """
     with host_lock():
         cleanup.clean_dead_runs()
+        cleanup.sweep_scratch()
         processes.become_subreaper()
         with _place(run_id) as (place, book):
             try:
@@ -125,12 +126,15 @@ class _Watch:
 
     def _start(self, events: int) -> "subprocess.Popen[bytes]":
         # A session of its own: Ctrl-C in the terminal reaches the supervisor alone, which asks the worker to stop.
-        return processes.spawn(
+        worker = processes.spawn(
             [sys.executable, "-m", "benchbox.worker", str(events)],
             stdin=subprocess.PIPE,
             pass_fds=(events,),
             new_session=True,
         )
+        # It dies with us; should it ever not, whoever cleans up finds it. Nothing is made before it has its job.
+        self._book.record("process", f"{worker.pid} {processes.start_time(worker.pid)}")
+        return worker
 
     def _send_job(self) -> None:
         assert self._worker.stdin

@@ -3,6 +3,8 @@
 That ``/dev/kvm`` exists and opens proves nothing: under some hypervisors it does and no kernel boots behind it.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +20,10 @@ from benchbox.model import Availability, Outcome
 Accelerator = Literal["kvm", "tcg"]
 
 DEVICE: Final = Path("/dev/kvm")
+
+#: The one version of the interface that there has ever been since it became stable, Documentation/virt/kvm/api.rst.
+API_VERSION: Final = 12
+_KVM_GET_API_VERSION: Final = 0xAE00
 
 #: How long a guest may take to its first process under KVM (a real one needs less than a second).
 PROOF_TIMEOUT_S: Final = 20.0
@@ -60,6 +66,17 @@ def device_availability(device: Path = DEVICE) -> Availability:
     except OSError as error:
         return Availability.no(f"{device}: {error.strerror}", "load the kernel module kvm_intel or kvm_amd")
     return Availability.yes()
+
+
+def api_version(device: Path = DEVICE) -> int | None:
+    """Return what the KVM device says its interface is (KVM_GET_API_VERSION); None where it does not answer."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return fcntl.ioctl(descriptor, _KVM_GET_API_VERSION)
+        finally:
+            os.close(descriptor)
+    return None
 
 
 def prove(boot: Callable[[tuple[str, ...]], Outcome]) -> Proof:

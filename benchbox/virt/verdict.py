@@ -135,7 +135,8 @@ def _applied(seen: Observed, plan: CgroupPlan) -> dict[str, Any]:
             "cpus_online": facts.get("cpus_online"),
         }
     if seen.latencies_ns:
-        applied["channel_latency_ns"] = round(statistics.median(seen.latencies_ns))
+        # Half of a round trip, as for the other environments: one way is what delays a stamp.
+        applied["channel_latency_ns"] = round(statistics.median(seen.latencies_ns) / 2)
     return applied
 
 

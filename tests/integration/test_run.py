@@ -113,6 +113,32 @@ def test_resume_refuses_what_is_not_alike(tmp_path: Path) -> None:
     assert (status, "has changed" in err) == (2, True)
 
 
+def test_a_run_that_lives_is_not_resumed(tmp_path: Path) -> None:
+    """The attempt ends with 2, and the living run's record is as whole as without it."""
+    process = runs.start(tmp_path, "run", runs.scenario(tmp_path, ("native",), rounds=40, settle_ms=20))
+    runs.eventually(lambda: runs.samples_so_far(tmp_path) >= 5)
+    status, _, err = runs.benchbox(tmp_path, "run", "--resume", "latest")
+    assert (status, "holds this host" in err) == (2, True)
+    assert runs.finish(process)[0] == 0
+    assert len(runs.read(tmp_path)[1]) == 41
+
+
+def test_a_cell_without_one_valid_sample_fails_the_run(tmp_path: Path) -> None:
+    """Also when there were too few rounds to abandon it."""
+    path = runs.scenario(tmp_path, ("native",), command="/bin/busybox sh -c 'exit 7'", rounds=1)
+    status, _, err = runs.benchbox(tmp_path, "run", path)
+    assert status == 2
+    assert "exit status 7" in err
+    assert runs.read(tmp_path)[0].exit_state == "failed"
+
+
+def test_what_a_native_sample_leaves_in_tmp_is_gone_for_the_next(tmp_path: Path) -> None:
+    """Every sample finds an empty /tmp, as in a container and a guest."""
+    command = "/bin/busybox sh -c 'busybox mkdir /tmp/once && exec /bin/ready'"
+    status, _, err = runs.benchbox(tmp_path, "run", runs.scenario(tmp_path, command=command))
+    assert status == 0, err
+
+
 @pytest.mark.parametrize("environments", [("native",), ("container",)])
 def test_when_the_supervisor_is_killed_the_worker_dies_and_clean_removes_the_rest(
     tmp_path: Path, environments: tuple[str, ...]
@@ -240,7 +266,10 @@ def test_a_delay_before_the_ready_byte_moves_ready_and_nothing_else(tmp_path: Pa
     """300 ms of sleep before the ready byte are 300 ms more of `startup.ready` in every environment."""
     delayed = "/bin/busybox sh -c 'busybox usleep 300000; exec /bin/ready'"
     prompt = "/bin/busybox sh -c 'busybox usleep 0; exec /bin/ready'"
-    data: dict[str, Any] = {"workloads": [{"name": "command", "argv": command} for command in (prompt, delayed)], "rounds": 5}
+    data: dict[str, Any] = {
+        "workloads": [{"name": "command", "argv": command} for command in (prompt, delayed)],
+        "rounds": 5,
+    }
     status, _, err = runs.benchbox(tmp_path, "run", runs.scenario(tmp_path, ["native", "container", guest], **data))
     assert status == 0, err
     _, samples = runs.read(tmp_path)

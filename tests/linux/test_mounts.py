@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchbox.errors import EnvironmentFailure
+from benchbox.errors import EnvironmentFailure, UnavailableError
 from benchbox.linux import mounts, syscalls
 
 
@@ -41,7 +41,7 @@ def test_without_the_privilege_there_is_a_hint(calls: list[tuple[Any, ...]], mon
     """And a later call tries again."""
     with monkeypatch.context() as patch:
         patch.setattr(syscalls, "unshare", refuse(errno.EPERM))
-        with pytest.raises(EnvironmentFailure, match="cannot make a mount namespace") as error:
+        with pytest.raises(UnavailableError, match="cannot make a mount namespace") as error:
             mounts.enter_private()
     assert error.value.hint == "run as root"
     mounts.enter_private()

@@ -116,3 +116,10 @@ def test_the_facts_change_with_what_decides_about_kvm(tmp_path: Path) -> None:
     assert before["device"] is None
     (tmp_path / "sys/module/kvm_intel/parameters/nested").write_text("N")
     assert accelerator.host_facts(tmp_path) != before
+
+
+def test_a_device_that_is_no_kvm_has_no_version(tmp_path: Path) -> None:
+    """A file that opens but does not answer, and one that is not there."""
+    (tmp_path / "kvm").touch()
+    assert accelerator.api_version(tmp_path / "kvm") is None
+    assert accelerator.api_version(tmp_path / "none") is None

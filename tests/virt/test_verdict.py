@@ -26,7 +26,7 @@ def test_a_good_guest_is_ok() -> None:
     assert (outcome.status, outcome.reason, outcome.exit_code) == ("ok", None, 0)
     assert list(outcome.stages) == list(STAGES)
     assert outcome.guest == {"boot": 9}
-    assert outcome.applied["channel_latency_ns"] == 2
+    assert outcome.applied["channel_latency_ns"] == 1
     assert outcome.applied["guest"] == {"memory_bytes": 228999168, "cpus_online": "0"}
     assert outcome.flags == {"accelerator": "tcg"}
 
