@@ -102,11 +102,16 @@ def clean_dead_runs() -> list[Cleaned]:
 
 def sweep_scratch() -> list[Path]:
     """Remove scratch folders that no ledger names (a power cut takes the ledgers); call it with the host's lock."""
-    known = {path.name for path in state_folder().glob("*")}
-    lost = [path for path in (cache_folder() / "scratch").glob("*") if path.name not in known and not path.is_symlink()]
+    lost = lost_scratch()
     for path in lost:
         shutil.rmtree(path, ignore_errors=True)
     return lost
+
+
+def lost_scratch() -> list[Path]:
+    """Return the scratch folders that no ledger names; changes nothing."""
+    known = {path.name for path in state_folder().glob("*")}
+    return [path for path in (cache_folder() / "scratch").glob("*") if path.name not in known and not path.is_symlink()]
 
 
 def living_runs() -> list[str]:

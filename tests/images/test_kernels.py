@@ -143,3 +143,15 @@ def test_what_is_no_kernel_is_refused_by_name(tmp_path: Path, kind: str) -> None
 def test_same_means_release_and_build(version: str, same: bool) -> None:
     """A rebuilt kernel of the same name is another one."""
     assert kernels.is_same_build(version, RELEASE, BUILD) is same
+
+
+def test_what_is_at_hand_is_said_without_making_anything(
+    tmp_path: Path, host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's kernel first, then a downloaded one; without either the reason why the host's does not do."""
+    monkeypatch.setenv("BENCHBOX_CACHE", str(tmp_path / "untouched"))
+    with pytest.raises(ImageError, match="this host's own kernel cannot boot a guest"):
+        kernels.at_hand()
+    monkeypatch.setattr(packages, "cached_image", lambda: tmp_path / "cached")
+    assert kernels.at_hand() == ("distribution", tmp_path / "cached")
+    assert not (tmp_path / "untouched").exists()

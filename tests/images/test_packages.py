@@ -108,3 +108,23 @@ def test_an_architecture_without_a_package_is_an_error_with_a_remedy(monkeypatch
     with pytest.raises(ImageError, match="sparc64") as caught:
         packages.kernel_package()
     assert "`kernel:`" in str(caught.value.hint)
+
+
+def test_a_kernel_is_cached_once_it_was_downloaded(apt: Apt) -> None:
+    """Looking for it downloads nothing; a damaged one is as good as none."""
+    assert packages.cached_image() is None
+    assert apt.calls == []
+    image = packages.kernel_package().image
+    assert packages.cached_image() == image
+    image.write_bytes(b"damaged")
+    assert packages.cached_image() is None
+
+
+def test_a_kernel_can_be_had_only_with_apt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an architecture that has a package, with the programs that fetch and unpack it."""
+    monkeypatch.setattr(packages.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert packages.obtainable().available
+    monkeypatch.setattr(packages.shutil, "which", lambda name: None)
+    assert packages.obtainable().reason == "apt-get is not installed: no kernel can be downloaded"
+    monkeypatch.setattr(platform, "machine", lambda: "s390x")
+    assert packages.obtainable().reason == "no guest kernel package is known for s390x"

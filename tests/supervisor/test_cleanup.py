@@ -188,11 +188,26 @@ def test_a_run_without_a_header_goes_by_the_name_of_its_folder(state: Path) -> N
     assert [cleaned.run_id for cleaned in cleanup.clean_dead_runs()] == ["torn"]
 
 
+def test_dead_runs_are_shown_without_being_touched(state: Path) -> None:
+    """With what their ledgers name; those that live, and one that has only just begun, are left out."""
+    entry = Entry("folder", str(state / "dead"))
+    make_run(state, "dead", entry).close()
+    (state / "new").mkdir()
+    (state / "new" / FILE_NAME).touch()
+    living = make_run(state, "living", entry)
+    living.lock()
+    for _ in range(2):
+        assert cleanup.dead_runs() == {"run-dead": (entry,)}
+        assert cleanup.living_runs() == ["run-living"]
+    living.close()
+
+
 def test_no_state_folder_is_nothing_to_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host on which benchbox never ran."""
     monkeypatch.setenv("BENCHBOX_STATE", str(tmp_path / "never"))
     assert cleanup.clean_dead_runs() == []
     assert cleanup.living_runs() == []
+    assert cleanup.dead_runs() == {}
 
 
 DESCENDANTS = """

@@ -93,13 +93,23 @@ def test_a_holder_that_has_just_let_go_is_nobody() -> None:
     assert lock.describe_holder() == "somebody who has just let go"
 
 
+def test_asking_again_and_again_gets_the_same_answer(own_name: str) -> None:
+    """Questions stay in the holder's queue; a free lock has no holder."""
+    assert lock.holder() is None
+    with holder(own_name) as process:
+        answers = {lock.holder() for _ in range(9)}
+        assert len(answers) == 1
+        assert f"process {process.pid} " in str(answers.pop())
+    assert lock.holder() is None
+
+
 def test_a_holder_that_does_not_answer_is_still_named(own_name: str) -> None:
-    """More askers than the holder's queue takes do not make the next one wait for long."""
+    """More askers than the holder's queue takes do not make the next one wait for long, nor believe that it is free."""
     with holder(own_name), contextlib.ExitStack() as stack:
-        for _ in range(4):
+        for _ in range(lock._QUESTIONS + 2):
             asker = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             asker.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 asker.connect(own_name)
-        with pytest.raises(LockError, match="another run holds this host"), lock.host_lock():
-            pass
+        with pytest.raises(LockError, match="another run holds this host: a process that does not answer"):
+            stack.enter_context(lock.host_lock())
