@@ -104,14 +104,13 @@ def own_v1_procs(layout: cgroups.Layout) -> Path | None:
     return None
 
 
-def workers(supervisor: int) -> list[int]:
-    """Return the measuring process below the process ``supervisor``, if it lives."""
-    found = []
-    for pid in processes.children(supervisor):
+def child(parent: int, module: str) -> int | None:
+    """Return the child of ``parent`` that runs the Python module ``module``, if there is one."""
+    for pid in processes.children(parent):
         with contextlib.suppress(OSError):
-            if b"benchbox.worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                found.append(pid)
-    return found
+            if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                return pid
+    return None
 
 
 @contextlib.contextmanager

@@ -45,7 +45,8 @@ def run(folder: Path, rounds: int) -> tuple[Path, int]:
     process = subprocess.Popen([*BENCHBOX, "run", "--quiet", scenario], cwd=folder, stdout=subprocess.DEVNULL)
     peak_bytes = 0
     while process.poll() is None:
-        peak_bytes = max([peak_bytes, *map(peak_memory_bytes, bench.workers(process.pid))])
+        if worker := bench.child(process.pid, "benchbox.worker"):
+            peak_bytes = max(peak_bytes, peak_memory_bytes(worker))
         time.sleep(0.1)
     if process.returncode:
         sys.exit(process.returncode)

@@ -29,6 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+import bench
+
 from benchbox import record
 from benchbox.linux import cgroups, processes
 from benchbox.linux.state import cache_folder
@@ -123,19 +125,12 @@ class Watch:
             "links, host": count(Path("/sys/class/net")),
             **figures_of("supervisor", supervisor),
         }
-        for pid in below:
-            # A process that was just forked looks like its parent, which comes first.
-            if (name := role(pid)) and f"{name}: threads" not in found:
-                found |= figures_of(name, pid)
+        # By descent, not by name alone: what libvirt has just forked looks like the process that it was forked from.
+        if worker := bench.child(supervisor, "benchbox.worker"):
+            found |= figures_of("worker", worker)
+            if libvirt := bench.child(worker, "benchbox.virt.worker"):
+                found |= figures_of("libvirt worker", libvirt)
         return found
-
-
-def role(pid: int) -> str | None:
-    """Return what of benchbox a process is."""
-    with contextlib.suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return {b"benchbox.worker": "worker", b"benchbox.virt.worker": "libvirt worker"}.get((*words, b"", b"", b"")[2])
-    return None
 
 
 def figures_of(name: str, pid: int) -> Figures:
