@@ -42,6 +42,7 @@ from benchbox.virt.domain import CHANNELS, PORTS, SERIAL, GuestSpec, domain_xml
 OURS, LIBVIRT, BY_HAND = "benchbox", "a script that calls createXML", "QEMU by hand"
 MOST_RATIO = 1.1
 MOST_ABOVE_S = 0.6
+PATIENCE_S = 60.0
 
 
 @contextmanager
@@ -68,7 +69,7 @@ def by_libvirt(script: "subprocess.Popen[str]", spec: GuestSpec) -> float:
     path.write_text(domain_xml(spec))
     script.stdin.write(f"{path}\n")
     script.stdin.flush()
-    return float(script.stdout.readline())
+    return float(script.stdout.readline())  # no number: the script has said on standard error why it ended
 
 
 def by_hand(spec: GuestSpec) -> float:
@@ -79,14 +80,14 @@ def by_hand(spec: GuestSpec) -> float:
         for channel, listener in listeners.items():
             listener.bind(str(spec.socket(channel)))
             listener.listen()
-        with subprocess.Popen(qemu_words(spec), env=dict(spec.environment)) as qemu:
-            serial, _ = listeners[SERIAL].accept()
-            while AGENT_BYTE not in (data := serial.recv(4096)):
-                assert data, "QEMU has gone"
-            took_ns = monotonic_ns() - requested_ns
-            qemu.kill()
-        serial.close()
-    return took_ns
+        qemu = stack.enter_context(subprocess.Popen(qemu_words(spec), env=dict(spec.environment)))
+        stack.callback(qemu.kill)
+        listeners[SERIAL].settimeout(PATIENCE_S)
+        serial = stack.enter_context(listeners[SERIAL].accept()[0])
+        serial.settimeout(PATIENCE_S)
+        while AGENT_BYTE not in (data := serial.recv(4096)):
+            assert data, "QEMU has gone"
+        return monotonic_ns() - requested_ns
 
 
 def qemu_words(spec: GuestSpec) -> list[str]:

@@ -32,6 +32,7 @@ for line in sys.stdin:
         listener.listen()
     domain = connection.createXML(xml.read_text())
     serial, _ = sockets[0].accept()
+    serial.settimeout(60)
     while b"\1" not in (data := serial.recv(4096)):
         assert data, "QEMU has gone"
     print(time.monotonic_ns() - requested_ns, flush=True)
