@@ -17,7 +17,8 @@ CPU), without cgroups, and with neither cgroups nor CPU, which is the same work 
 Why it is fair: the rows come in short batches, their order is shuffled in each, so that all see the same host. All may
 use all CPUs. Where the host has cgroup v1, the first move of a process between cgroups after a pause waits for a grace
 period of the kernel, 5 to 20 ms (``bench.warm_joins``). ``launch`` moves a thread, which never waits, and bwrap moves
-nothing; so that runc is not charged for it, the same tiny command that takes that lock runs before each run of each row.
+nothing; so that runc is not charged for it, the same tiny command that takes that lock runs before each run of each
+row.
 """
 
 import json
