@@ -178,8 +178,8 @@ class _Worker:
 
     def _spawn(self, theirs: socket.socket) -> None:
         words = [*self._program, str(theirs.fileno()), str(os.getpid())]
-        # libvirt's own log: warnings belong to it, not to the user's terminal.
-        env = {**os.environ, "LIBVIRT_LOG_OUTPUTS": f"3:file:{self._libvirt_log}"}
+        # libvirt's own log takes its errors, not the user's terminal; its warnings come with every guest.
+        env = {**os.environ, "LIBVIRT_LOG_OUTPUTS": f"4:file:{self._libvirt_log}"}
         with self._log.open("ab") as log:
             self._process = processes.spawn(words, stderr=log, stdout=log, pass_fds=(theirs.fileno(),), env=env)
         theirs.close()

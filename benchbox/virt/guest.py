@@ -323,6 +323,8 @@ class Guest:
         self._selector.close()
         self._seen.cgroup_texts = cgroups.read(self._plan)
         shutil.rmtree(self.order.spec.sockets, ignore_errors=True)
+        if self.order.log is not None:
+            Path(self.order.log).unlink(missing_ok=True)
         cgroups.remove(self._plan)
 
     def _set_deadline(self, after_s: float) -> None:
