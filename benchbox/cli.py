@@ -6,6 +6,7 @@ Everything heavy is imported by the command that needs it, so that ``benchbox --
 import contextlib
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from benchbox import __version__
-from benchbox.errors import BenchboxError, UsageError
+from benchbox.errors import BenchboxError, RecordError, UsageError
 
 if TYPE_CHECKING:
+    from benchbox.doctor.facts import GuestTrial, Runs
     from benchbox.record import Manifest
     from benchbox.scenario import Scenario
 
@@ -30,6 +32,7 @@ _EXIT_BY_STATE: Final = {
 
 _EPILOG: Final = """\b
 Examples:
+  benchbox doctor                                 what can this host measure, what would disturb it
   benchbox run scenarios/startup.yaml             measure, print a table, write a page
   benchbox run scenarios/startup.yaml --rounds 5 --only env:native,env:container
   benchbox plan scenarios/startup.yaml            what would be done, how long, with which rights
@@ -358,6 +361,82 @@ def export(run_name: str, results: Path, form: str, out: Path | None) -> int:
     for note in notes:
         click.echo(note, err=True)
     return EXIT_DONE
+
+
+@commands.command()
+@click.option("--require", metavar="KIND[:ACCELERATOR],...", help="What this host must be able to measure.")
+@click.option("--boot", is_flag=True, help="Boot a guest as well (some seconds): the only proof of KVM.")
+@_results_option
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def doctor(require: str | None, boot: bool, results: Path, as_json: bool) -> int:
+    """Say what this host can measure and what would disturb it; change nothing.
+
+    Each finding says why it matters to these measurements and how it is mended. Exit code 2 where something blocks a
+    run, or where an environment of --require is missing; `--require vm:kvm` boots a guest unless one has booted before.
+
+    \b
+    benchbox doctor
+    benchbox doctor --boot
+    benchbox doctor --require vm:kvm,container --json
+    """
+    from dataclasses import replace
+
+    from benchbox.doctor import examine, look, offers, required_words, text
+
+    required = required_words(require)
+    facts = look.look(results, _other_runs())
+    if boot or ("vm:kvm" in required and offers.accelerator(facts) == offers.UNPROVEN):
+        facts = replace(facts, guests=replace(facts.guests, trial=_boot_guest()))
+    found = examine(facts, required)
+    if as_json:
+        click.echo(json.dumps(text.as_dict(found, required), indent=2))
+    else:
+        click.echo(text.as_text(found, _columns(), colour=_colourful()))
+    return EXIT_FAILED if found.blocked else EXIT_DONE
+
+
+def _other_runs() -> "Runs":
+    """Return what only the supervisor's layer knows: who holds the host, and what dead runs left."""
+    from benchbox.doctor.facts import Runs
+    from benchbox.supervisor import cleanup, lock
+
+    holder = lock.holder()
+    dead = {run_id: len(entries) for run_id, entries in cleanup.dead_runs().items()}
+    lost: list[Path] = []
+    if holder is None:  # else they may be that run's
+        with contextlib.suppress(BenchboxError):
+            lost = cleanup.lost_scratch()
+    return Runs(holder, dead, tuple(map(str, lost)))
+
+
+def _boot_guest() -> "GuestTrial":
+    import tempfile
+
+    from benchbox.scenario import loads
+    from benchbox.supervisor import trial
+
+    if sys.stderr.isatty():
+        click.echo("booting a guest ...", err=True)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            found = trial.boot_guest(_new_job(loads(trial.SCENARIO, "doctor"), Path("doctor"), Path(folder)))
+    except OSError as error:
+        raise RecordError(f"no folder for the record of the guest: {error}", hint="set TMPDIR to a folder") from error
+    if found.state == "interrupted":
+        raise click.Abort
+    return found
+
+
+def _columns() -> int:
+    """Return how wide the terminal is, within what can be read well; 80 where there is none."""
+    import shutil
+
+    return min(shutil.get_terminal_size().columns, 100) if sys.stdout.isatty() else 80
+
+
+def _colourful() -> bool:
+    """Say whether output is for a terminal that wants colours (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 @commands.command()

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from benchbox.errors import EnvironmentFailure
+
 
 def state_folder() -> Path:
     """Return the folder of ledgers and sockets: ``$BENCHBOX_STATE``, else the host's runtime folder.
@@ -19,10 +21,17 @@ def state_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the folder of images and kernels: ``$BENCHBOX_CACHE``, else the user's cache folder."""
+    """Return the folder of images and kernels: ``$BENCHBOX_CACHE``, else the user's cache folder.
+
+    Raises EnvironmentFailure for a user without a home.
+    """
     if given := os.environ.get("BENCHBOX_CACHE"):
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "benchbox")
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "benchbox")
+    except RuntimeError as error:
+        hint = "set BENCHBOX_CACHE to a folder"
+        raise EnvironmentFailure("no cache folder: this user has no home", hint=hint) from error
 
 
 def make_private(folder: Path) -> Path:

@@ -112,25 +112,38 @@ def remembered(folder: Path, facts: Mapping[str, Any], make: Callable[[], Proof]
     The same facts in the same boot give the same answer, a failure takes its whole deadline: both are worth keeping.
     """
     path = folder / f"{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]}.json"
-    found = _read(path)
+    found = _read(path, {})
     if found is None:
         found = make()
-        _write(path, found)
+        _write(path, found, facts)
     return found
 
 
-def _read(path: Path) -> Proof | None:
+def recalled(folder: Path, facts: Mapping[str, Any]) -> Proof | None:
+    """Return what ``folder`` remembers of a host with ``facts``, whatever guest it was proven with; makes nothing.
+
+    A guest that booted says more than one that did not: it may have had another kernel or QEMU.
+    """
+    proofs = [found for path in sorted(folder.glob("*.json")) if (found := _read(path, facts))]
+    return next((found for found in proofs if found.accelerator == "kvm"), proofs[0] if proofs else None)
+
+
+def _read(path: Path, facts: Mapping[str, Any]) -> Proof | None:
+    """Return the proof in ``path``, unless it is of a host without ``facts``."""
     try:
         data = json.loads(path.read_text())
+        of_host = data.pop("facts", {})
+        if any(of_host.get(name) != value for name, value in facts.items()):
+            return None
         return Proof(**{**data, "disabled_features": tuple(data["disabled_features"])})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def _write(path: Path, proof: Proof) -> None:
+def _write(path: Path, proof: Proof, facts: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        json.dump(asdict(proof), file)
+        json.dump({**asdict(proof), "facts": facts}, file)
     Path(file.name).rename(path)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchbox.errors import EnvironmentFailure
 from benchbox.linux import state
 
 
@@ -81,3 +82,17 @@ def test_a_boot_has_a_name_that_stays() -> None:
     """The kernel's."""
     assert state.boot_id() == state.boot_id()
     assert len(state.boot_id()) == 36
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remedy is a variable."""
+    for name in ("BENCHBOX_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody() -> Path:
+        raise RuntimeError("no home")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    with pytest.raises(EnvironmentFailure, match="no cache folder") as error:
+        state.cache_folder()
+    assert "BENCHBOX_CACHE" in str(error.value.hint)

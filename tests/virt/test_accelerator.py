@@ -123,3 +123,17 @@ def test_a_device_that_is_no_kvm_has_no_version(tmp_path: Path) -> None:
     (tmp_path / "kvm").touch()
     assert accelerator.api_version(tmp_path / "kvm") is None
     assert accelerator.api_version(tmp_path / "none") is None
+
+
+def test_a_proof_is_recalled_by_what_it_says_of_the_host(tmp_path: Path) -> None:
+    """Whatever guest it was made with; of another host, or of nothing that can be read, there is none."""
+    host = {"boot_id": "1", "cpu": ["model : x"]}
+    failed, booted = Proof("tcg", "no guest boots"), Proof("kvm", "a guest booted", ("arch-capabilities",), 7)
+    assert accelerator.recalled(tmp_path, host) is None
+    accelerator.remembered(tmp_path, host | {"guest_kernel": "a"}, lambda: failed)
+    assert accelerator.recalled(tmp_path, host) == failed
+    accelerator.remembered(tmp_path, host | {"guest_kernel": "b"}, lambda: booted)
+    (tmp_path / "broken.json").write_text("[]")
+    (tmp_path / "old.json").write_text('{"accelerator": "kvm", "reason": "", "disabled_features": [], "boot_ns": 1}')
+    assert accelerator.recalled(tmp_path, host) == booted
+    assert accelerator.recalled(tmp_path, host | {"boot_id": "2"}) is None

@@ -1,0 +1,1 @@
+"""The checks, by subject. Each is a pure function of ``Facts``; ``benchbox.doctor.table`` has a row for each."""
