@@ -1,5 +1,6 @@
 """Shows a run while it goes: bars with medians and an ETA on a terminal, plain lines elsewhere."""
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -50,7 +51,10 @@ class Tally:
 
     def left_text(self) -> str:
         seconds = eta_s(self._elapsed_s, self.left)
-        return "" if seconds is None else f"{format_duration(seconds)} left"
+        if seconds is None:
+            return ""
+        # No tenths: it is a guess.
+        return f"{format_duration(seconds) if seconds > 120 else f'{math.ceil(seconds)} s'} left"
 
 
 class Progress:

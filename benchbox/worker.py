@@ -203,7 +203,8 @@ class Measurement:
     def _prepare(self, stack: ExitStack, image: Image, workspace: Workspace) -> Prepared:
         prepared = Prepared()
         for spec in self._scenario.environments:
-            self._emit({"event": "prepare", "what": f"environment {spec.label}"})
+            first = " (the first time: fetches a guest kernel, tries KVM; up to a minute)" if spec.kind == "vm" else ""
+            self._emit({"event": "prepare", "what": f"environment {spec.label}{first}"})
             found = self._open(stack, spec, image, workspace, prepared)
             prepared.records.append(found)
             self._emit(

@@ -3,7 +3,6 @@
 from typing import Any
 
 from benchbox.progress import Tally
-from benchbox.units import format_duration
 
 ORDER = [["a/w", "b/w"], ["b/w", "a/w"], ["a/w", "b/w"], ["b/w", "a/w"]]
 BETWEEN_S = 0.015
@@ -44,7 +43,7 @@ def test_the_time_left_is_that_of_what_is_left() -> None:
     for elapsed_s in (1.0, 30.0, 1.0):
         tally.note(sample("a/w", 1, elapsed_s=elapsed_s))
     tally.note(sample("b/w", 1, elapsed_s=10.0))
-    assert tally.left_text() == f"{format_duration((1.0 + BETWEEN_S) + 3 * (10.0 + BETWEEN_S))} left"
+    assert tally.left_text() == "32 s left"
 
 
 def test_at_the_end_nothing_is_left() -> None:
@@ -52,7 +51,7 @@ def test_at_the_end_nothing_is_left() -> None:
     tally = Tally([["a/w"]], 1)
     tally.note(sample("a/w", 0))
     tally.note(sample("a/w", 0))
-    assert (tally.left, tally.left_text()) == ({"a/w": 0}, "0.00 ns left")
+    assert (tally.left, tally.left_text()) == ({"a/w": 0}, "0 s left")
 
 
 def test_an_environment_that_is_not_measured_is_not_waited_for() -> None:
@@ -68,7 +67,7 @@ def test_an_abandoned_cell_is_not_waited_for() -> None:
     tally.note(sample("a/w", 0, elapsed_s=1.0))
     tally.drop("b/w")
     tally.drop("b/w")
-    assert tally.left_text() == f"{format_duration(3 * (1.0 + BETWEEN_S))} left"
+    assert tally.left_text() == "4 s left"
 
 
 def test_the_median_leaves_out_priming_and_failures() -> None:
