@@ -114,7 +114,7 @@ class Progress:
 
     def _on_start(self, event: Mapping[str, Any]) -> None:
         self._tally.keep_only(event["measured"])
-        self._say(f"run {self._job['run_id']}: {len(self._job['order']) - 1} rounds, and one to prime")
+        self._say(f"run {self._job['run_id']}: {_rounds(len(self._job['order']) - 1)}, and one to prime")
         if self._bars:
             for cell in self._tally.left:
                 total = self._tally.total[cell]
@@ -145,6 +145,10 @@ class Progress:
             return "priming round"
         medians = "; ".join(f"{cell} {self._tally.median_text(cell)}" for cell in self._tally.left)
         return f"round {number} of {len(self._job['order']) - 1}, {self._tally.left_text()}: {medians}"
+
+
+def _rounds(count: int) -> str:
+    return "1 round" if count == 1 else f"{count} rounds"
 
 
 def _bars(stream: TextIO) -> "Bars":

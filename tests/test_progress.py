@@ -5,7 +5,6 @@ from typing import Any
 from benchbox.progress import Tally
 
 ORDER = [["a/w", "b/w"], ["b/w", "a/w"], ["a/w", "b/w"], ["b/w", "a/w"]]
-BETWEEN_S = 0.015
 
 
 def sample(
