@@ -8,9 +8,10 @@
  *   2. clone3 puts the child into the v2 cgroup at birth (CLONE_INTO_CGROUP); v1 has no such thing, so the child joins
  *      those itself before it does anything that counts.
  *   3. The cgroup namespace is unshared after joining, because its root is the cgroup that the caller is in.
- *   4. The mounts of the new root are made between pivot_root and the detaching of the old root: by then no symbolic
- *      link of the image can lead outside, and a user namespace may still mount proc and sysfs, which it may only
- *      while the host's own are visible.
+ *   4. The mounts of the new root are made after the old root is detached: while both are stacked at the same place a
+ *      ".." at the root leads from the new one to the old one, so a symbolic link of the image could lead outside. What
+ *      has to come from outside (bind sources; proc and sysfs of a user namespace, which it may make only while the
+ *      host's own are visible) is taken up before, as a mount that is nowhere yet.
  *   5. Capabilities go after the mounts, the seccomp program is last: it must not have to allow what a start needs.
  *
  * Invoked under a name that starts with "qemu" it is the emulator that libvirt starts: it joins the cgroups named in
@@ -59,6 +60,18 @@
 #ifndef SYS_move_mount
 #define SYS_move_mount 429
 #endif
+#ifndef SYS_fsopen
+#define SYS_fsopen 430
+#endif
+#ifndef SYS_fsconfig
+#define SYS_fsconfig 431
+#endif
+#ifndef SYS_fsmount
+#define SYS_fsmount 432
+#endif
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
 #ifndef CLONE_NEWCGROUP
 #define CLONE_NEWCGROUP 0x02000000
 #endif
@@ -69,6 +82,11 @@
 #define TREE_CLONE 1                   /* OPEN_TREE_CLONE */
 #define TREE_RECURSIVE 0x8000          /* AT_RECURSIVE */
 #define MOVE_FROM_EMPTY_PATH 4         /* MOVE_MOUNT_F_EMPTY_PATH */
+#define ITSELF 0x1000                  /* AT_EMPTY_PATH */
+#define OPEN_CLOEXEC 1                 /* FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC */
+#define CREATE_COMMAND 6               /* FSCONFIG_CMD_CREATE */
+#define READ_ONLY_ATTRIBUTE 1          /* MOUNT_ATTR_RDONLY */
+#define QUIET_ATTRIBUTES 14            /* MOUNT_ATTR_NOSUID, _NODEV, _NOEXEC */
 #define RANGE_CLOEXEC 4                /* CLOSE_RANGE_CLOEXEC */
 #define CAPABILITY_VERSION_3 0x20080522
 #define SECCOMP_FILTER_MODE 2          /* SECCOMP_MODE_FILTER */
@@ -89,6 +107,7 @@
 struct clone3_args {
     uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
 };
+struct mount_attributes { uint64_t set, clear, propagation, user_namespace; };
 struct filter_instruction { uint16_t code; uint8_t jump_true, jump_false; uint32_t k; };
 struct filter_program { unsigned short length; struct filter_instruction *instructions; };
 struct capability_header { uint32_t version; int pid; };
@@ -135,6 +154,7 @@ static struct {
 
 static volatile sig_atomic_t asked_to_end;
 static int made_cgroups, made_scratch;
+static pid_t unfinished; /* the child, until it is reaped */
 
 static uint64_t now_ns(void)
 {
@@ -215,12 +235,22 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
 
 /* ---- cgroups ---- */
 
+static void kill_members(const struct cgroup *group)
+{
+    char path[PATH_MAX];
+    long pid;
+    if (!put(group->path, "cgroup.kill", "1")) return; /* v1 has no such file, nor has v2 before Linux 5.14 */
+    FILE *members = join_path(path, sizeof path, group->path, "cgroup.procs") ? NULL : fopen(path, "re");
+    while (members && fscanf(members, "%ld", &pid) == 1)
+        if (pid > 0) kill((pid_t)pid, SIGKILL);
+    if (members) fclose(members);
+}
+
 static void remove_cgroup(const struct cgroup *group)
 {
     for (int attempt = 0; attempt < REMOVE_ATTEMPTS && rmdir(group->path) && errno == EBUSY; attempt++) {
         /* What the command left behind: end it and wait for it, it is ours by PR_SET_CHILD_SUBREAPER. */
-        for (int i = 0; i < plan.cgroup_count; i++)
-            if (plan.cgroups[i].version == 2) put(plan.cgroups[i].path, "cgroup.kill", "1");
+        kill_members(group);
         while (waitpid(-1, NULL, WNOHANG) > 0) continue;
         if (attempt) usleep(1000);
     }
@@ -241,6 +271,7 @@ static void clean_up(void)
     while (made_cgroups > 0) remove_cgroup(&plan.cgroups[--made_cgroups]);
     if (made_scratch) remove_scratch();
     made_scratch = 0;
+    while (waitpid(-1, NULL, WNOHANG) > 0) continue;
 }
 
 /* The parent's way out when it cannot go on: everything that was made is removed, then the reason is told. */
@@ -252,6 +283,7 @@ __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *form
     va_start(arguments, format);
     vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
+    if (unfinished > 0 && !kill(unfinished, SIGKILL)) waitpid(unfinished, NULL, 0);
     clean_up();
     fprintf(stderr, "launch: %s%s%s\n", what, error ? ": " : "", error ? strerror(error) : "");
     if (plan.report >= 0) {
@@ -321,17 +353,22 @@ __attribute__((format(printf, 1, 2), noreturn)) static void fail(const char *for
     _exit(STATUS_FAILED);
 }
 
-static void parse_cpus(const char *text, cpu_set_t *set)
+/* Says whether the text is a list of CPUs, from its begin to its end. */
+static int parse_cpus(const char *text, cpu_set_t *set)
 {
     CPU_ZERO(set);
-    for (const char *at = text; *at;) {
+    for (const char *at = text;; at++) {
         char *end;
         long first = strtol(at, &end, 10), last = first;
-        if (end == at) break;
-        if (*end == '-') last = strtol(end + 1, &end, 10);
+        if (end == at) return 0;
+        at = end;
+        if (*at == '-') {
+            last = strtol(at + 1, &end, 10);
+            if (end == at + 1) return 0;
+            at = end;
+        }
         for (long cpu = first; cpu >= 0 && cpu <= last && cpu < MAX_CPUS; cpu++) CPU_SET((size_t)cpu, set);
-        if (*end != ',') break;
-        at = end + 1;
+        if (*at != ',') return !*at;
     }
 }
 
@@ -384,14 +421,36 @@ static void mount_bind_root(int read_only)
     if (read_only && mount(NULL, ".", NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL)) fail("cannot make the root %s read-only", plan.root);
 }
 
-/* Bind sources are outside the new root: they are taken up before it is entered and put down after. */
-static void take_up_bind_sources(void)
+static int new_file_system(const char *type, unsigned attributes)
 {
+    int context = (int)syscall(SYS_fsopen, type, OPEN_CLOEXEC), tree = -1;
+    if (context >= 0 && !syscall(SYS_fsconfig, context, CREATE_COMMAND, NULL, NULL, 0))
+        tree = (int)syscall(SYS_fsmount, context, OPEN_CLOEXEC, attributes);
+    if (tree < 0) fail("cannot make a %s", type);
+    close(context);
+    return tree;
+}
+
+static int bind_source(const struct mount_step *step)
+{
+    struct mount_attributes read_only = {.set = READ_ONLY_ATTRIBUTE};
+    int tree = (int)syscall(SYS_open_tree, AT_FDCWD, step->source, TREE_CLONE | TREE_RECURSIVE | O_CLOEXEC);
+    if (tree < 0) fail("cannot bind %s", step->source);
+    /* With all that is mounted below it: there must be no way to write. */
+    if (step->kind == MOUNT_READ_ONLY_BIND && syscall(SYS_mount_setattr, tree, "", ITSELF | TREE_RECURSIVE, &read_only, sizeof read_only))
+        fail("cannot make %s read-only", step->source);
+    return tree;
+}
+
+/* What comes from outside the new root is taken up before it is entered and put down after. */
+static void take_up_trees(void)
+{
+    int separate_user = (plan.namespaces & CLONE_NEWUSER) != 0;
     for (int i = 0; i < plan.mount_count; i++) {
         struct mount_step *step = &plan.mounts[i];
-        if (step->kind != MOUNT_BIND && step->kind != MOUNT_READ_ONLY_BIND) continue;
-        step->tree = (int)syscall(SYS_open_tree, AT_FDCWD, step->source, TREE_CLONE | TREE_RECURSIVE | O_CLOEXEC);
-        if (step->tree < 0) fail("cannot bind %s", step->source);
+        if (step->kind == MOUNT_BIND || step->kind == MOUNT_READ_ONLY_BIND) step->tree = bind_source(step);
+        if (step->kind == MOUNT_PROC && separate_user) step->tree = new_file_system("proc", QUIET_ATTRIBUTES);
+        if (step->kind == MOUNT_SYS && separate_user) step->tree = new_file_system("sysfs", QUIET_ATTRIBUTES | READ_ONLY_ATTRIBUTE);
     }
 }
 
@@ -442,6 +501,12 @@ static void put_down(int tree, const char *path)
     close(tree);
 }
 
+static void put_down_making_folder(int tree, const char *path)
+{
+    if (access(path, F_OK) && errno == ENOENT && mkdir(path, 0755)) fail("cannot make %s", path);
+    put_down(tree, path);
+}
+
 static void make_device(size_t i, const char *folder)
 {
     char path[PATH_MAX];
@@ -472,6 +537,11 @@ static void mount_dev(const char *folder)
 static void mount_step(const struct mount_step *step)
 {
     const unsigned long quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    if (step->tree >= 0) {
+        if (step->source) put_down(step->tree, step->path);
+        else put_down_making_folder(step->tree, step->path);
+        return;
+    }
     switch (step->kind) {
     case MOUNT_PROC:
         if (mount_making_folder("proc", step->path, "proc", quiet, NULL)) fail("cannot mount proc on %s", step->path);
@@ -483,10 +553,7 @@ static void mount_step(const struct mount_step *step)
         if (mount_making_folder("tmpfs", step->path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")) fail("cannot mount a tmpfs on %s", step->path);
         break;
     case MOUNT_BIND:
-    case MOUNT_READ_ONLY_BIND:
-        put_down(step->tree, step->path);
-        if (step->kind == MOUNT_READ_ONLY_BIND && mount(NULL, step->path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL)) fail("cannot make %s read-only", step->path);
-        break;
+    case MOUNT_READ_ONLY_BIND: break; /* they have a tree */
     case MOUNT_DEV: mount_dev(step->path); break;
     case MOUNT_MASK: mask(step->path); break;
     case MOUNT_READ_ONLY: make_read_only(step->path); break;
@@ -502,26 +569,33 @@ static void enter_root(void)
     }
     /* Without this, mounts made here would show in the host's own tree where that is shared (systemd makes it so). */
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)) fail("cannot make the mounts private");
-    take_up_bind_sources();
+    take_up_trees();
     take_up_devices();
     if (plan.root_kind == ROOT_OVERLAY) mount_overlay();
     else mount_bind_root(plan.root_kind == ROOT_READ_ONLY_BIND);
     /* Stacks the old root on the new one at the same place, so that no folder is needed to put it. */
     if (syscall(SYS_pivot_root, ".", ".")) fail("cannot pivot into the new root");
-    for (int i = 0; i < plan.mount_count; i++) mount_step(&plan.mounts[i]);
     if (umount2(".", MNT_DETACH) || chdir("/")) fail("cannot detach the old root");
+    for (int i = 0; i < plan.mount_count; i++) mount_step(&plan.mounts[i]);
+}
+
+/* Before the user is changed: that takes the capability away that this needs. */
+static void bound_capabilities(void)
+{
+    for (int capability = 0; capability < 64; capability++) {
+        if (plan.kept_capabilities >> capability & 1 || !prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)) continue;
+        if (errno == EINVAL) break; /* past the last one that this kernel knows */
+        fail("cannot drop capability %d", capability);
+    }
 }
 
 static void drop_capabilities(void)
 {
     struct capability_header header = {.version = CAPABILITY_VERSION_3};
     struct capability_data data[2] = {{0}};
-    for (int capability = 0; capability < 64; capability++) {
-        if (plan.kept_capabilities >> capability & 1 || !prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)) continue;
-        if (errno == EINVAL) break; /* past the last one that this kernel knows */
-        fail("cannot drop capability %d", capability);
-    }
-    for (int i = 0; i < 2; i++) data[i].effective = data[i].permitted = (uint32_t)(plan.kept_capabilities >> 32 * i);
+    /* A user other than root has none after exec, whatever it has before. */
+    uint64_t kept = plan.uid > 0 ? 0 : plan.kept_capabilities;
+    for (int i = 0; i < 2; i++) data[i].effective = data[i].permitted = (uint32_t)(kept >> 32 * i);
     if (syscall(SYS_capset, &header, data)) fail("cannot set the capabilities");
 }
 
@@ -551,10 +625,20 @@ static void read_back(void)
     shared->no_new_privs = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
 }
 
+/* Moves a descriptor of ours away from the number that the command is to find as its ready descriptor. */
+static int out_of_the_way(int descriptor)
+{
+    if (descriptor < 0 || descriptor != plan.ready) return descriptor;
+    int moved = fcntl(descriptor, F_DUPFD_CLOEXEC, plan.ready + 1);
+    if (moved < 0) fail("cannot move descriptor %d", descriptor);
+    return moved;
+}
+
 static void pass_ready_descriptor(int ready_end)
 {
     static char variable[64];
     if (plan.ready < 0) return;
+    plan.seccomp = out_of_the_way(plan.seccomp);
     if (ready_end == plan.ready ? fcntl(ready_end, F_SETFD, 0) < 0 : dup2(ready_end, plan.ready) < 0) fail("cannot pass descriptor %d", plan.ready);
     snprintf(variable, sizeof variable, "BENCHBOX_READY=%d", plan.ready);
     plan.environment[plan.environment_count++] = variable;
@@ -574,11 +658,20 @@ __attribute__((noreturn)) static void execute(void)
     fail("cannot execute %s", plan.command[0]);
 }
 
-__attribute__((noreturn, noinline)) static void run_child(int ready_end, int go, const sigset_t *signals)
+/* Nobody tells a child that its parent ended before it asked to be told: then it is the only one that holds the pipe. */
+static void check_launcher(int exec_end)
+{
+    struct pollfd watched = {.fd = exec_end};
+    if (poll(&watched, 1, 0) > 0) fail("the launcher has gone");
+}
+
+__attribute__((noreturn, noinline)) static void run_child(const int exec_pipe[2], int ready_end, int go, const sigset_t *signals)
 {
     char byte;
     shared->started_ns = now_ns();
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    close(exec_pipe[0]);
+    int exec_end = out_of_the_way(exec_pipe[1]);
     if (go >= 0) {
         if (read(go, &byte, 1) != 1) fail("the launcher has gone");
     } else {
@@ -596,11 +689,13 @@ __attribute__((noreturn, noinline)) static void run_child(int ready_end, int go,
     /* One descriptor that stays open could lead out of the new root. */
     if (syscall(SYS_close_range, plan.ready > 2 ? (unsigned)plan.ready + 1 : 3u, ~0u, RANGE_CLOEXEC)) fail("cannot close descriptors");
     if (plan.ready > 3 && syscall(SYS_close_range, 3u, (unsigned)plan.ready - 1, RANGE_CLOEXEC)) fail("cannot close descriptors");
+    if (plan.drop_capabilities) bound_capabilities();
     change_user();
     if (plan.drop_capabilities) drop_capabilities();
     if (plan.no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) fail("cannot set no_new_privs");
     /* A change of user clears it, so it comes after. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)) fail("cannot tie the command to the launcher");
+    check_launcher(exec_end);
     sigprocmask(SIG_SETMASK, signals, NULL);
     read_back();
     install_filter();
@@ -723,9 +818,21 @@ static void watch(pid_t pid, int pidfd, int exec_end, int ready_end, const sigse
         if (!watched[2].revents) continue;
         if (watched[1].fd >= 0 && poll(&watched[1], 1, 0) == 1) note_ready(&watched[1].fd);
         if (waitpid(pid, &seen.status, 0) != pid) die("cannot reap the command");
+        unfinished = 0;
         seen.exited_ns = now_ns();
         return;
     }
+}
+
+/* The root of a user namespace must be able to write in its own layer. */
+static void give_scratch_to_user(void)
+{
+    static const char *const folders[] = {".", "upper", "work"};
+    uid_t user = (uid_t)strtoul(plan.uid_map.outside, NULL, 10);
+    gid_t users = (gid_t)strtoul(plan.gid_map.outside, NULL, 10);
+    char path[PATH_MAX];
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+        if (join_path(path, sizeof path, plan.scratch, folders[i]) || chown(path, user, users)) die("cannot give %s to user %s", path, plan.uid_map.outside);
 }
 
 static void make_scratch(void)
@@ -736,6 +843,7 @@ static void make_scratch(void)
     made_scratch = 1;
     if (join_path(path, sizeof path, plan.scratch, "upper") || mkdir(path, 0755)) die("cannot make %s", path);
     if (join_path(path, sizeof path, plan.scratch, "work") || mkdir(path, 0755)) die("cannot make %s", path);
+    if (plan.namespaces & CLONE_NEWUSER) give_scratch_to_user();
 }
 
 static void start_and_watch(void)
@@ -756,8 +864,9 @@ static void start_and_watch(void)
         .cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0,
     };
     long pid = raw_clone3(&arguments);
-    if (pid == 0) run_child(ready_pipe[1], go_pipe[0], &signals);
+    if (pid == 0) run_child(exec_pipe, ready_pipe[1], go_pipe[0], &signals);
     if (pid < 0) { errno = (int)-pid; die("cannot clone"); }
+    unfinished = (pid_t)pid;
     close(exec_pipe[1]);
     if (plan.ready >= 0) close(ready_pipe[1]);
     if (cgroup >= 0) close(cgroup);
@@ -851,7 +960,7 @@ static const char help[] =
     "\n"
     "privileges:\n"
     "  --uid N, --gid N         run as this user and group\n"
-    "  --cap-keep LIST          drop all capabilities but these numbers (0,1,3); \"\" drops all\n"
+    "  --cap-keep LIST          drop all capabilities but these numbers (0,1,3); \"\" drops all, as --uid does\n"
     "  --no-new-privs           no program may gain privileges\n"
     "  --seccomp FD             install the classic BPF program (struct sock_filter[]) read from FD\n"
     "\n"
@@ -929,7 +1038,9 @@ static void add_mount(const char *option, enum mount_kind kind)
 {
     if (plan.mount_count == MAX_MOUNTS) misuse("%s: too many", option);
     const char *source = kind == MOUNT_BIND || kind == MOUNT_READ_ONLY_BIND ? next_argument(option) : NULL;
-    plan.mounts[plan.mount_count++] = (struct mount_step){kind, source, next_argument(option), -1};
+    const char *path = next_argument(option);
+    if (*path != '/') misuse("'%s' is no path inside the root: it must begin with '/'", path);
+    plan.mounts[plan.mount_count++] = (struct mount_step){kind, source, path, -1};
 }
 
 static void set_root(const char *option, enum root_kind kind)
@@ -939,6 +1050,13 @@ static void set_root(const char *option, enum root_kind kind)
     plan.root = next_argument(option);
     if (kind == ROOT_OVERLAY) plan.scratch = next_argument(option);
     if (kind == ROOT_OVERLAY && (strpbrk(plan.root, ",:\\") || strpbrk(plan.scratch, ",:\\"))) misuse("%s: a path with ',', ':' or '\\' cannot be an overlay layer", option);
+}
+
+static void set_cpus(const char *option)
+{
+    cpu_set_t set;
+    plan.cpus = next_argument(option);
+    if (!parse_cpus(plan.cpus, &set)) misuse("'%s' is no list of CPUs", plan.cpus);
 }
 
 static void set_map(const char *option, struct id_map *map)
@@ -1012,7 +1130,7 @@ static void parse_option(const char *option)
     else if (!strcmp(option, "--cgroup-set")) add_setting(option, 0);
     else if (!strcmp(option, "--cgroup-try")) add_setting(option, 1);
     else if (!strcmp(option, "--cgroup-read")) add_read(option);
-    else if (!strcmp(option, "--cpus")) plan.cpus = next_argument(option);
+    else if (!strcmp(option, "--cpus")) set_cpus(option);
     else if (!strcmp(option, "--uid-map")) set_map(option, &plan.uid_map);
     else if (!strcmp(option, "--gid-map")) set_map(option, &plan.gid_map);
     else if (!strcmp(option, "--hostname")) plan.hostname = next_argument(option);
