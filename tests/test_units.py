@@ -55,7 +55,7 @@ def test_a_size_is_written_with_a_binary_prefix(size_bytes: int, text: str) -> N
         (125, "2 min 05 s"),
         (3600, "1 h 00 min"),
         (7384, "2 h 03 min"),
-        (0, "0.00 ns"),
+        (0, "0 s"),
         (-0.002, "-2.00 ms"),
     ],
 )

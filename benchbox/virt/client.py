@@ -124,7 +124,8 @@ class _Worker:
         self._process: subprocess.Popen[bytes] | None = None
         started = threading.Event()
         # The worker dies with the *thread* that started it (PR_SET_PDEATHSIG), so that is one that stays.
-        threading.Thread(target=self._live, args=(theirs, started), name="libvirt-worker", daemon=True).start()
+        self._thread = threading.Thread(target=self._live, args=(theirs, started), name="libvirt-worker", daemon=True)
+        self._thread.start()
         started.wait()
 
     def request(self, op: str, fields: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
@@ -158,7 +159,7 @@ class _Worker:
         self.reason = self.reason or reason
         if self._process is not None:
             self._process.kill()
-        self.dead.wait(REQUEST_TIMEOUT_S)
+        self._thread.join(REQUEST_TIMEOUT_S)
 
     def _send(self, message: Mapping[str, Any]) -> None:
         with self._sending, contextlib.suppress(OSError):

@@ -1,6 +1,7 @@
 """The distribution's kernel package is resolved, downloaded, unpacked and kept, and never installed."""
 
 import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +123,9 @@ def test_a_kernel_is_cached_once_it_was_downloaded(apt: Apt) -> None:
 
 def test_a_kernel_can_be_had_only_with_apt(monkeypatch: pytest.MonkeyPatch) -> None:
     """On an architecture that has a package, with the programs that fetch and unpack it."""
-    monkeypatch.setattr(packages.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     assert packages.obtainable().available
-    monkeypatch.setattr(packages.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     assert packages.obtainable().reason == "apt-get is not installed: no kernel can be downloaded"
     monkeypatch.setattr(platform, "machine", lambda: "s390x")
     assert packages.obtainable().reason == "no guest kernel package is known for s390x"
