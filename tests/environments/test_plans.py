@@ -1,0 +1,111 @@
+"""What native and container ask of ``launch``: pure, so that it is seen here what differs between them."""
+
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from benchbox.environments import container, native
+from benchbox.environments.container import KEPT_CAPABILITIES, Options, container_plan
+from benchbox.environments.native import native_plan
+from benchbox.linux.cgroups import CgroupPlan, Group
+from benchbox.linux.launch import LaunchPlan, Root
+from benchbox.model import Command, EnvironmentSpec
+
+COMMAND = Command(("/bin/ready", "-x"), {"A": "b"}, "/data", stays=True, signals_ready=True)
+GROUPS = CgroupPlan((Group(Path("/cg/leaf"), 2),))
+IMAGE, SCRATCH = Path("/image"), Path("/scratch/s1")
+
+
+def in_container(**options: Any) -> LaunchPlan:
+    return container_plan(COMMAND, IMAGE, SCRATCH, GROUPS, (1, 2), Options(**options))
+
+
+def test_native_is_a_root_and_cgroups() -> None:
+    """Nothing else stands between the command and the host."""
+    assert native_plan(COMMAND, IMAGE, GROUPS, (1, 2)) == LaunchPlan(
+        ("/bin/ready", "-x"), Root("chroot", IMAGE), GROUPS, (1, 2), env={"A": "b"}, cwd="/data", announce=True
+    )
+
+
+def test_a_container_differs_by_its_isolation_only() -> None:
+    """Command, environment, folder, cgroups, CPUs and the way to say ready are native's."""
+    plain, isolated = native_plan(COMMAND, IMAGE, GROUPS, (1, 2)), in_container()
+    different = {
+        field.name for field in fields(LaunchPlan) if getattr(plain, field.name) != getattr(isolated, field.name)
+    }
+    assert different == {"root", "namespaces", "mounts", "hostname", "loopback", "capabilities", "no_new_privs"}
+
+
+def test_a_container_has_every_namespace_but_that_of_users() -> None:
+    """And a loopback interface in its own network."""
+    plan = in_container()
+    assert set(plan.namespaces) == {"pid", "mount", "uts", "ipc", "net", "cgroup"}
+    assert plan.loopback
+
+
+def test_without_a_network_of_its_own_nothing_is_brought_up() -> None:
+    """The host's loopback is not benchbox's to touch."""
+    plan = in_container(network=False)
+    assert "net" not in plan.namespaces
+    assert not plan.loopback
+
+
+def test_its_root_is_a_layer_over_the_image_or_the_image_read_only() -> None:
+    """Never the image itself, writable."""
+    assert in_container().root == Root("root-overlay", IMAGE, SCRATCH)
+    assert in_container(root="bind").root == Root("root-ro-bind", IMAGE)
+
+
+def test_the_kernel_s_files_are_mounted_before_they_are_masked() -> None:
+    """A mask below a mount that comes later would be covered; it needs /dev/null."""
+    steps = [(step.kind, step.path) for step in in_container().mounts]
+    for kind, path in steps:
+        if kind in ("mask", "ro"):
+            assert steps.index(("proc", "/proc")) < steps.index((kind, path))
+            assert steps.index(("dev", "/dev")) < steps.index((kind, path))
+
+
+def test_privileges_are_dropped_to_the_documented_ones() -> None:
+    """No capability over the system, none for raw packets or device nodes, and none can be gained."""
+    plan = in_container()
+    assert plan.capabilities == tuple(KEPT_CAPABILITIES.values())
+    assert plan.no_new_privs
+    assert not {name for name in KEPT_CAPABILITIES if name.startswith("CAP_SYS_")}
+    assert KEPT_CAPABILITIES.keys().isdisjoint({"CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_MKNOD", "CAP_DAC_READ_SEARCH"})
+
+
+def test_the_numbers_of_capabilities_are_the_kernel_s() -> None:
+    """linux/capability.h, where it is installed."""
+    header = Path("/usr/include/linux/capability.h")
+    if not header.exists():
+        pytest.skip("no kernel headers here")
+    lines = [line.split() for line in header.read_text().splitlines() if line.startswith("#define CAP_")]
+    numbers = {words[1]: words[2] for words in lines if len(words) == 3}
+    assert {name: numbers[name] for name in KEPT_CAPABILITIES} == {
+        name: str(n) for name, n in KEPT_CAPABILITIES.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["a", "box-1.example", "x" * 63])
+def test_a_host_name_may_be_chosen(name: str) -> None:
+    """As hostname(7) allows."""
+    assert in_container(hostname=name).hostname == name
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a b", "x" * 64, "a/b", "a\n"])
+def test_what_is_no_host_name_is_refused(name: str) -> None:
+    """Before anything is started."""
+    with pytest.raises(ValidationError):
+        in_container(hostname=name)
+
+
+@pytest.mark.parametrize("module", [native, container])
+def test_without_root_it_is_said_what_to_do(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both need it."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    offer = module.ENVIRONMENT.check(EnvironmentSpec(module.KIND, "x"))
+    assert (offer.available, offer.fix) == (False, "run benchbox as root")
