@@ -41,10 +41,12 @@ class Native:
         layout = cgroups.detect()
         cpus = choose_cpus(resources, workspace)
         mems = cgroups.prepare(layout, workspace.cgroup_name)
+        own = layout.roots()[-1] / workspace.cgroup_name
         with _bound_root(image.root, workspace.scratch / f"root-{spec.label}") as root:
 
             def plan(command: Command, name: str) -> LaunchPlan:
-                _renew_tmp(root)
+                if not any(own.glob(f"{spec.label}-*")):
+                    _renew_tmp(root)
                 leaf = f"{spec.label}-{name}"
                 groups = cgroups.plan(layout, workspace.cgroup_name, leaf, instance_limits(resources), cpus, mems)
                 return native_plan(command, root, groups, cpus)
@@ -76,6 +78,7 @@ def _bound_root(image_root: Path, target: Path) -> Iterator[Path]:
         # Not what is mounted below them: every container that starts later has to copy each mount.
         for name in ("proc", "sys", "dev"):
             mounts.bind(Path("/", name), target / name)
+        mounts.tmpfs(target / "tmp")
         yield target
     finally:
         mounts.detach(target)
@@ -83,7 +86,7 @@ def _bound_root(image_root: Path, target: Path) -> Iterator[Path]:
 
 
 def _renew_tmp(root: Path) -> None:
-    """Give the next command an empty /tmp. Commands that run at once share the newest, as on any host."""
+    """Give the next command an empty /tmp. Not while another runs: commands that run at once share it."""
     mounts.detach(root / "tmp")
     mounts.tmpfs(root / "tmp")
 
