@@ -4,9 +4,9 @@ Everything heavy is imported by the command that needs it, so that ``benchbox --
 """
 
 import contextlib
+import difflib
 import functools
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +14,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from benchbox import __version__
+from benchbox import __version__, completion, terminal
 from benchbox.errors import BenchboxError, RecordError, UsageError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from benchbox.doctor.facts import GuestTrial, Runs
+    from benchbox.events import EventLines
+    from benchbox.images.inventory import Entry
+    from benchbox.progress import Progress
     from benchbox.record import Manifest
     from benchbox.scenario import Scenario
+    from benchbox.supervisor.supervise import Ending
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 2
@@ -30,14 +36,19 @@ _EXIT_BY_STATE: Final = {
     "done": EXIT_DONE, "failed": EXIT_FAILED, "nothing": EXIT_NOTHING, "interrupted": EXIT_INTERRUPTED,
 }  # fmt: skip
 
+#: How much of a long list `image inspect` shows for people.
+_SHOWN_ITEMS: Final = 8
+
 _EPILOG: Final = """\b
 Examples:
   benchbox doctor                                 what can this host measure, what would disturb it
+  benchbox init my-question.yaml                  a commented scenario to begin with
   benchbox run scenarios/startup.yaml             measure, print a table, write a page
   benchbox run scenarios/startup.yaml --rounds 5 --only env:native,env:container
   benchbox plan scenarios/startup.yaml            what would be done, how long, with which rights
   benchbox show latest                            the table of the newest run once more
   benchbox export latest --format csv -o run.csv  every sample, for other tools
+  benchbox COMMAND --help                         each command, with examples of its own
 
 \b
 Exit codes: 0 done, 1 regression found, 2 usage or infrastructure error (a failed cell
@@ -51,8 +62,18 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
         (
             click.option("--rounds", type=click.IntRange(1, 10_000), help="Rounds, instead of the scenario's."),
             click.option("--seed", type=click.IntRange(0), help="Seed of the order and of the intervals."),
-            click.option("--only", metavar="env:LABEL,workload:NAME", help="Only these environments and workloads."),
-            click.option("--require", metavar="KIND[:ACCELERATOR],...", help="Fail, instead of skip, without these."),
+            click.option(
+                "--only",
+                metavar="env:LABEL,workload:NAME",
+                shell_complete=completion.only,
+                help="Only these environments and workloads.",
+            ),
+            click.option(
+                "--require",
+                metavar="KIND[:ACCELERATOR],...",
+                shell_complete=completion.requirements,
+                help="Fail, instead of skip, without these.",
+            ),
             _results_option,
             click.option("--quiet", is_flag=True, help="No progress, only the result."),
         )
@@ -64,11 +85,48 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
 _results_option = click.option(
     "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of all runs."
 )
-_scenario_argument = click.argument("scenario_file", metavar="SCENARIO", type=click.Path(path_type=Path))
-_run_argument = click.argument("run_name", metavar="RUN", default="latest")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+_run_argument = click.argument("run_name", metavar="RUN", default="latest", shell_complete=completion.runs)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EPILOG)
+def _scenario_argument(*, required: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.argument(
+        "scenario_file",
+        metavar="SCENARIO",
+        required=required,
+        type=click.Path(path_type=Path),
+        shell_complete=completion.scenario_files,
+    )
+
+
+class _Commands(click.Group):
+    """A group that names the nearest command where there is none of that name."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if ctx.resilient_parsing or name.startswith("-") or self.get_command(ctx, name):
+            return super().resolve_command(ctx, args)
+        raise UsageError(f"no command '{name}'", hint=self._nearest(ctx, name))
+
+    def _nearest(self, context: click.Context, name: str) -> str:
+        near = difflib.get_close_matches(name.lower(), self.commands, n=1, cutoff=0.5)
+        if near:
+            return f"did you mean '{context.command_path} {near[0]}'?"
+        if name.endswith((".yaml", ".yml")) and context.parent is None:
+            return f"did you mean 'benchbox run {name}'?"
+        return f"'{context.command_path} --help' shows all"
+
+
+_Commands.group_class = _Commands
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EPILOG,
+)
 @click.version_option(__version__, prog_name="benchbox")
 def commands() -> None:
     """Native, container or virtual machine: what does the choice cost on this host?
@@ -81,12 +139,22 @@ def commands() -> None:
 
 
 @commands.command()
-@click.argument("scenario_file", metavar="SCENARIO", required=False, type=click.Path(path_type=Path))
+@_scenario_argument(required=False)
 @_shared
 @click.option(
     "--reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Folder of pages."
 )
-@click.option("--resume", metavar="RUN", help="Go on with an interrupted RUN; its broken round is repeated.")
+@click.option(
+    "--resume",
+    metavar="RUN",
+    shell_complete=completion.runs,
+    help="Go on with an interrupted RUN; its broken round is repeated.",
+)
+@click.option(
+    "--json-events",
+    is_flag=True,
+    help="Every event as one JSON line on standard output, instead of progress and table.",
+)
 def run(
     scenario_file: Path | None,
     rounds: int | None,
@@ -97,14 +165,22 @@ def run(
     quiet: bool,
     reports: Path,
     resume: str | None,
+    json_events: bool,
 ) -> int:
     """Measure SCENARIO, print the table, write record and page.
 
     Every sample is on disk the moment it exists. Ctrl-C ends the run cleanly and keeps what was measured; a second
     Ctrl-C ends it at once. Neither leaves a mount, cgroup, process or guest behind.
+
+    \b
+    Examples:
+      benchbox run scenarios/startup.yaml
+      benchbox run scenarios/startup.yaml --rounds 5 --only env:native,env:container
+      benchbox run scenarios/startup.yaml --require vm:kvm     fail where there is no KVM
+      benchbox run --resume latest                             go on with what was interrupted
+      benchbox run scenarios/startup.yaml --json-events | jq 'select(.event == "sample")'
     """
     from benchbox import record
-    from benchbox.progress import Progress
     from benchbox.supervisor import supervise
 
     if resume:
@@ -115,16 +191,48 @@ def run(
         raise UsageError("which scenario?", hint="benchbox run scenarios/startup.yaml")
     record.check_writable(Path(job["results"]))
     job["require"] = _required(require, job["scenario"]["environments"])
-    with Progress(sys.stderr, job, quiet=quiet) as progress:
-        ending = supervise(job["run_id"], job, progress.on_event)
+    with _watcher(job, quiet=quiet, json_events=json_events) as watcher:
+        ending = supervise(job["run_id"], job, watcher.on_event)
+    status = EXIT_FAILED if ending.leftovers else _EXIT_BY_STATE[ending.state]
     folder = Path(job["results"], job["run_id"])
-    if (folder / "manifest.json").exists():
+    measured = (folder / "manifest.json").exists()
+    if json_events:
+        watcher.on_event(_result_event(ending, folder if measured else None, reports, status))
+        return status
+    if measured:
         _print_result(folder, reports)
     if ending.reason:
         _print_ending(ending.state, ending.reason, ending.hint)
     for leftover in ending.leftovers:
         click.echo(f"could not be removed: {leftover}", err=True)
-    return EXIT_FAILED if ending.leftovers else _EXIT_BY_STATE[ending.state]
+    return status
+
+
+def _watcher(job: dict[str, Any], *, quiet: bool, json_events: bool) -> "AbstractContextManager[EventLines | Progress]":
+    if json_events:
+        from benchbox.events import EventLines
+
+        return EventLines(sys.stdout, job)
+    from benchbox.progress import Progress
+
+    return Progress(sys.stderr, job, quiet=quiet)
+
+
+def _result_event(ending: "Ending", folder: Path | None, reports: Path, status: int) -> dict[str, Any]:
+    """Return the last event: how the run ended, and where record and page are."""
+    from benchbox.report.page import write_page
+
+    page = write_page(folder, reports / f"{folder.name}.html") if folder else None
+    return {
+        "event": "result",
+        "state": ending.state,
+        "reason": ending.reason,
+        "hint": ending.hint,
+        "exit_status": status,
+        "record": str(folder) if folder else None,
+        "page": str(page) if page else None,
+        "leftovers": list(ending.leftovers),
+    }
 
 
 def _load(scenario_file: Path, rounds: int | None, seed: int | None, only: str | None) -> "Scenario":
@@ -235,9 +343,9 @@ def _print_ending(state: str, reason: str, hint: str | None) -> None:
 
 
 @commands.command()
-@_scenario_argument
+@_scenario_argument()
 @_shared
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@_json_option
 def plan(
     scenario_file: Path,
     rounds: int | None,
@@ -248,7 +356,14 @@ def plan(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Say what `run` would do, and do nothing: cells, order, time, rights, disk."""
+    """Say what `run` would do, and do nothing: cells, order, time, rights, disk.
+
+    \b
+    Examples:
+      benchbox plan scenarios/startup.yaml
+      benchbox plan scenarios/startup.yaml --quiet           without the order of each round
+      benchbox plan scenarios/startup.yaml --json
+    """
     from benchbox import forecast
     from benchbox.scenario import resolved
 
@@ -260,9 +375,22 @@ def plan(
 
 
 @commands.command()
-@click.argument("scenario_files", metavar="SCENARIO...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument(
+    "scenario_files",
+    metavar="SCENARIO...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    shell_complete=completion.scenario_files,
+)
 def validate(scenario_files: tuple[Path, ...]) -> int:
-    """Check scenario files; every error names file, line, key and remedy."""
+    """Check scenario files; every error names file, line, key and remedy.
+
+    \b
+    Examples:
+      benchbox validate my-question.yaml
+      benchbox validate scenarios/*.yaml
+    """
     from benchbox.scenario import load
 
     broken = False
@@ -280,7 +408,14 @@ def validate(scenario_files: tuple[Path, ...]) -> int:
 
 @commands.command()
 def schema() -> int:
-    """Print the JSON schema of scenario files, for editors."""
+    """Print the JSON schema of scenario files, for editors.
+
+    \b
+    Examples:
+      benchbox schema > scenario.schema.json
+      # then, as the first line of a scenario, for editors with the YAML language server:
+      # yaml-language-server: $schema=scenario.schema.json
+    """
     from benchbox.scenario import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))
@@ -289,9 +424,15 @@ def schema() -> int:
 
 @commands.command("list")
 @_results_option
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@_json_option
 def list_runs(results: Path, as_json: bool) -> int:
-    """List the runs in the results folder, the newest last."""
+    """List the runs in the results folder, the newest last.
+
+    \b
+    Examples:
+      benchbox list
+      benchbox list --json | jq -r '.[-1].run_id'
+    """
     from benchbox import record
 
     manifests = [record.read_manifest(path) for path in record.list_runs(results)]
@@ -312,7 +453,14 @@ def list_runs(results: Path, as_json: bool) -> int:
 @_results_option
 @click.option("--json", "as_json", is_flag=True, help="Print the whole summary as JSON.")
 def show(run_name: str, results: Path, as_json: bool) -> int:
-    """Print the table of RUN."""
+    """Print the table of RUN.
+
+    \b
+    Examples:
+      benchbox show                          the newest run
+      benchbox show startup-20260101         the run whose id begins like that
+      benchbox show latest --json            the whole summary, for scripts
+    """
     from benchbox import record
 
     folder = record.find_run(results, run_name)
@@ -334,7 +482,13 @@ def show(run_name: str, results: Path, as_json: bool) -> int:
 @_results_option
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The page; default reports/RUN.html.")
 def report(run_name: str, results: Path, out: Path | None) -> int:
-    """Write the page of RUN: one HTML file that needs nothing else."""
+    """Write the page of RUN: one HTML file that needs nothing else.
+
+    \b
+    Examples:
+      benchbox report                        reports/<run>.html of the newest run
+      benchbox report startup-20260101 -o page.html
+    """
     from benchbox import record
     from benchbox.report.page import write_page
 
@@ -349,7 +503,13 @@ def report(run_name: str, results: Path, out: Path | None) -> int:
 @click.option("--format", "form", type=click.Choice(["csv"]), default="csv", show_default=True, help="The format.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="A file, instead of standard output.")
 def export(run_name: str, results: Path, form: str, out: Path | None) -> int:
-    """Write every sample of RUN as a long table, values in base units (s, B, B/s, 1/s, 1)."""
+    """Write every sample of RUN as a long table, values in base units (s, B, B/s, 1/s, 1).
+
+    \b
+    Examples:
+      benchbox export latest -o run.csv
+      benchbox export latest | grep startup.ready
+    """
     from benchbox import export as exports
     from benchbox import record
 
@@ -364,10 +524,15 @@ def export(run_name: str, results: Path, form: str, out: Path | None) -> int:
 
 
 @commands.command()
-@click.option("--require", metavar="KIND[:ACCELERATOR],...", help="What this host must be able to measure.")
+@click.option(
+    "--require",
+    metavar="KIND[:ACCELERATOR],...",
+    shell_complete=completion.requirements,
+    help="What this host must be able to measure.",
+)
 @click.option("--boot", is_flag=True, help="Boot a guest as well (some seconds): the only proof of KVM.")
 @_results_option
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@_json_option
 def doctor(require: str | None, boot: bool, results: Path, as_json: bool) -> int:
     """Say what this host can measure and what would disturb it; change nothing.
 
@@ -375,9 +540,10 @@ def doctor(require: str | None, boot: bool, results: Path, as_json: bool) -> int
     run, or where an environment of --require is missing; `--require vm:kvm` boots a guest unless one has booted before.
 
     \b
-    benchbox doctor
-    benchbox doctor --boot
-    benchbox doctor --require vm:kvm,container --json
+    Examples:
+      benchbox doctor
+      benchbox doctor --boot
+      benchbox doctor --require vm:kvm,container --json
     """
     from dataclasses import replace
 
@@ -391,7 +557,7 @@ def doctor(require: str | None, boot: bool, results: Path, as_json: bool) -> int
     if as_json:
         click.echo(json.dumps(text.as_dict(found, required), indent=2))
     else:
-        click.echo(text.as_text(found, _columns(), colour=_colourful()))
+        click.echo(text.as_text(found, terminal.columns(), colour=terminal.colourful(sys.stdout)))
     return EXIT_FAILED if found.blocked else EXIT_DONE
 
 
@@ -427,23 +593,15 @@ def _boot_guest() -> "GuestTrial":
     return found
 
 
-def _columns() -> int:
-    """Return how wide the terminal is, within what can be read well; 80 where there is none."""
-    import shutil
-
-    return min(shutil.get_terminal_size().columns, 100) if sys.stdout.isatty() else 80
-
-
-def _colourful() -> bool:
-    """Say whether output is for a terminal that wants colours (https://no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-
-
 @commands.command()
 def clean() -> int:
     """Remove what runs that were ended hard have left on this host.
 
     Runs that live are not touched. `benchbox run` does the same before it begins.
+
+    \b
+    Examples:
+      benchbox clean
     """
     from benchbox.errors import LockError
     from benchbox.supervisor import cleanup
@@ -468,10 +626,174 @@ def clean() -> int:
     return EXIT_FAILED if any(item.remaining for item in cleaned) else EXIT_DONE
 
 
+@commands.command()
+@click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path), default=Path("scenario.yaml"))
+def init(file: Path) -> int:
+    """Write a commented scenario to begin with; FILE is scenario.yaml by default.
+
+    It is valid as it stands. A file that is there is never overwritten.
+
+    \b
+    Examples:
+      benchbox init
+      benchbox init my-question.yaml && benchbox run my-question.yaml
+    """
+    from benchbox.starter import starter
+
+    try:
+        with file.open("x", encoding="utf-8") as target:
+            target.write(starter(file.stem, str(file)))
+    except FileExistsError as error:
+        raise UsageError(f"{file} is there already", hint="give another name: benchbox init FILE") from error
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be written: {error.strerror}", hint="choose another folder") from error
+    click.echo(file)
+    click.echo(f"next: look into it, then benchbox run {file}", err=True)
+    return EXIT_DONE
+
+
+@commands.command("completion")
+@click.argument("shell", type=click.Choice(completion.SHELLS))
+def print_completion(shell: str) -> int:
+    """Print what SHELL reads to complete commands, options, runs, scenario files and environments.
+
+    \b
+    Examples:
+      eval "$(benchbox completion bash)"                                   in ~/.bashrc
+      eval "$(benchbox completion zsh)"                                    in ~/.zshrc
+      benchbox completion fish > ~/.config/fish/completions/benchbox.fish
+    """
+    click.echo(completion.script(commands, shell))
+    return EXIT_DONE
+
+
+@commands.group("image")
+def image_commands() -> None:
+    """Look at the cache of images, kernels and what was made of them, and free it.
+
+    Whatever is removed is made again when a run needs it.
+
+    \b
+    Examples:
+      benchbox image list
+      benchbox image inspect minimal
+      benchbox image rm emulator vmlinux
+    """
+
+
+@image_commands.command("list")
+@_json_option
+def image_list(as_json: bool) -> int:
+    """List what the cache holds, with the space that it takes.
+
+    \b
+    Examples:
+      benchbox image list
+      benchbox image list --json | jq 'map(.size_bytes) | add'
+    """
+    from benchbox.images import cache_folder, inventory
+    from benchbox.units import format_size
+
+    found = inventory.entries()
+    if as_json:
+        click.echo(json.dumps([_entry_facts(entry) for entry in found], indent=2))
+        return EXIT_DONE
+    if not found:
+        click.echo(f"nothing in {cache_folder()}; the first run fills it", err=True)
+    for entry in found:
+        click.echo(f"{format_size(entry.size_bytes):>9}  {entry.name[:28]:<28}  {entry.made_at[:10]}  {entry.what}")
+    if found:
+        click.echo(f"{format_size(sum(entry.size_bytes for entry in found)):>9}  in {cache_folder()}")
+    return EXIT_DONE
+
+
+def _entry_facts(entry: "Entry") -> dict[str, Any]:
+    keys = ("name", "kind", "what", "image", "size_bytes", "made_at")
+    return {key: getattr(entry, key) for key in keys} | {"path": str(entry.path)}
+
+
+@image_commands.command("inspect")
+@click.argument("name", shell_complete=completion.cached)
+@_json_option
+def image_inspect(name: str, as_json: bool) -> int:
+    """Say what is known of NAME.
+
+    NAME is an image's, a kind (`kernels`), or the beginning of an entry's name in `benchbox image list`.
+
+    \b
+    Examples:
+      benchbox image inspect minimal
+      benchbox image inspect kernels --json
+    """
+    from benchbox.images import inventory
+    from benchbox.units import format_size
+
+    found = [inventory.details(entry) for entry in inventory.find([name])]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return EXIT_DONE
+    for facts in found:
+        facts["size"] = format_size(facts.pop("size_bytes"))
+        for key, value in facts.items():
+            click.echo(f"{key:<9} {_as_line(value)}")
+    return EXIT_DONE
+
+
+def _as_line(value: Any) -> str:
+    """Return a fact on one line; of a long list its beginning."""
+    if isinstance(value, dict):
+        return " ".join(", ".join(f"{key} {item}" for key, item in value.items()).split()) or "-"
+    if not isinstance(value, list):
+        return str(value)
+    more = f", ... ({len(value)} in all)" if len(value) > _SHOWN_ITEMS else ""
+    return (", ".join(map(str, value[:_SHOWN_ITEMS])) or "-") + more
+
+
+@image_commands.command("rm")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=completion.cached)
+def image_rm(names: tuple[str, ...]) -> int:
+    """Remove what each NAME means, and say how much that freed.
+
+    NAME is an image's, a kind (`initramfs`: all of it), or the beginning of an entry's name in `benchbox image list`.
+    Refused while a run lives on this host.
+
+    \b
+    Examples:
+      benchbox image rm minimal
+      benchbox image rm initramfs emulator       everything of these kinds
+      benchbox image rm store/ffa9fc3f
+    """
+    from benchbox.images import inventory
+    from benchbox.supervisor.lock import host_lock
+    from benchbox.units import format_size
+
+    with host_lock():
+        found = inventory.find(names)
+        for entry in found:
+            inventory.remove(entry)
+            click.echo(f"removed {entry.name} ({entry.what}), {format_size(entry.size_bytes)}")
+    click.echo(f"freed {format_size(sum(entry.size_bytes for entry in found))}")
+    return EXIT_DONE
+
+
 def _print_error(error: BenchboxError) -> None:
-    click.echo(f"{click.style('error', fg='red')}: {error.message}", err=True)
+    word = click.style("error", fg="red") if terminal.colourful(sys.stderr) else "error"
+    click.echo(f"{word}: {error.message}", err=True)
     if error.hint:
         click.echo(f"next: {error.hint}", err=True)
+
+
+def _as_ours(error: click.ClickException) -> UsageError:
+    """Return what click has to say in the form of every other error."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    place = context.command_path if context else "benchbox"
+    if isinstance(error, click.NoSuchOption):
+        known = [name for parameter in context.command.params for name in parameter.opts] if context else []
+        near = difflib.get_close_matches(error.option_name, [*known, "--help"], n=1, cutoff=0.5)
+        meant = f"did you mean '{near[0]}'? " if near else ""
+        return UsageError(f"no option '{error.option_name}'", hint=f"{meant}'{place} --help' shows all")
+    message = error.format_message()
+    return UsageError(f"{message[:1].lower()}{message[1:]}".rstrip("."), hint=f"'{place} --help' shows examples")
 
 
 def _exit_with(function: Callable[[], int]) -> int:
@@ -484,7 +806,7 @@ def _exit_with(function: Callable[[], int]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        _print_error(_as_ours(error))
         return EXIT_FAILED
     except (click.exceptions.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
@@ -496,7 +818,11 @@ def _exit_with(function: Callable[[], int]) -> int:
 
 def main() -> None:
     """The entry point of the program ``benchbox``."""
-    sys.exit(_exit_with(functools.partial(commands.main, standalone_mode=False)))
+    terminal.be_legible()
+    program = functools.partial(
+        commands.main, prog_name="benchbox", complete_var=completion.VARIABLE, standalone_mode=False
+    )
+    sys.exit(_exit_with(program))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ pages) is a pure function of these two files. docs/results.md describes every ke
 """
 
 import contextlib
+import difflib
 import gc
 import io
 import json
@@ -505,8 +506,10 @@ def find_run(results: Path, name: str) -> Path:
     if (Path(name) / MANIFEST_FILE).is_file():
         return Path(name)
     what = f"no run '{name}'" if runs else "no run"
+    near = difflib.get_close_matches(name, ["latest", *(run.name for run in runs)], n=1, cutoff=0.6) if runs else []
+    meant = f"did you mean '{near[0]}'? " if near else ""
     raise RecordError(
-        f"{what} in {results}", hint="'benchbox list' shows the runs that are there; see also --results DIR"
+        f"{what} in {results}", hint=f"{meant}'benchbox list' shows the runs that are there; see also --results DIR"
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from benchbox import cli, record, scenario
 from benchbox.analysis import statistics
 from benchbox.environments.container import KEPT_CAPABILITIES, MASKED, READ_ONLY
+from benchbox.events import EVENTS
 from benchbox.export import COLUMNS
 from benchbox.linux import cgroups
 from benchbox.model import STAGES, Command, Outcome
@@ -226,6 +227,12 @@ def test_every_command_is_described() -> None:
     """Each command of ``benchbox`` is named somewhere."""
     everything = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert {name for name in cli.commands.commands if f"benchbox {name}" not in everything} == set()
+
+
+def test_every_event_is_described() -> None:
+    """docs/cli.md has a row for each event of a run, in the order in which they come."""
+    rows = re.findall(r"^\| `(\w+)` \|", section("cli.md", "`--json-events`"), re.MULTILINE)
+    assert tuple(rows) == EVENTS
 
 
 # --- measuring.md ----------------------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ PACKAGE: Final = Path(__file__).parents[1] / "benchbox"
 
 #: From the top down. A layer imports itself and those below it; a row's members may import each other.
 LAYERS: Final = (
-    ("cli", "__main__", "progress"),
+    ("cli", "__main__", "progress", "events", "completion", "terminal"),
     ("supervisor",),
     ("report", "analysis", "export"),
     ("engine", "worker", "forecast", "doctor"),
-    ("scenario", "document", "complaints", "plan", "record", "host", "noise"),
+    ("scenario", "starter", "document", "complaints", "plan", "record", "host", "noise"),
     ("environments", "workloads"),
     ("virt",),
     ("images",),

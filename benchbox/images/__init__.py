@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Final
 
 from benchbox.errors import ImageError
-from benchbox.images import minimal, store, tree
+from benchbox.images import inventory, minimal, store, tree
 from benchbox.images.initramfs import derive_initramfs
 from benchbox.images.kernels import GuestKernel, find_kernel
 from benchbox.images.modules import GUEST_MODULES
-from benchbox.images.store import Progress, disk_bytes
+from benchbox.images.store import Progress, cache_folder, disk_bytes
 from benchbox.model import Image
 
 __all__ = [
     "GUEST_MODULES",
     "TABLE",
     "GuestKernel",
+    "cache_folder",
     "derive_initramfs",
     "disk_bytes",
     "find_kernel",
@@ -54,6 +55,7 @@ def open_image(name: str, progress: Progress | None = None) -> Image:
 
     def make(entry: Path) -> None:
         tree.write(entries, entry / "root")
+        (entry / inventory.NAME_FILE).write_text(name)
         if not _holds(entry, digest):
             raise ImageError(f"image {name}: a file of it changed while it was made", hint="run the command again")
 

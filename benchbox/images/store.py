@@ -23,7 +23,8 @@ from benchbox.images.tree import content_sum
 #: Tells the user in one line what takes long (a download) or what was left out.
 Progress = Callable[[str], None]
 
-_SEAL: Final = "seal.json"
+#: What ``seal`` wrote down of an entry.
+SEAL: Final = "seal.json"
 _TEMPORARY: Final = ".making-"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 
@@ -54,7 +55,7 @@ def find_or_make(kind: str, key: str, make: Callable[[Path], None], *, valid: Ca
     if entry.is_dir():
         if valid(entry):
             return entry
-        _remove(entry)
+        discard(entry)
     with _temporary(entry.parent) as folder:
         make(folder)
         os.sync()
@@ -77,13 +78,13 @@ def seal(entry: Path, name: str, facts: Mapping[str, str | None] = MappingProxyT
     """
     if (entry / name).exists():
         (entry / name).chmod(0o644)
-    (entry / _SEAL).write_text(json.dumps({"facts": dict(facts), "sha256": _sum(entry / name)}))
+    (entry / SEAL).write_text(json.dumps({"facts": dict(facts), "sha256": _sum(entry / name)}))
 
 
 def unseal(entry: Path, name: str) -> dict[str, str | None] | None:
     """Return the facts that ``seal`` wrote down; None if the file ``name`` is not as it was then."""
     try:
-        sealed = json.loads((entry / _SEAL).read_text())
+        sealed = json.loads((entry / SEAL).read_text())
         return dict(sealed["facts"]) if sealed["sha256"] == _sum(entry / name) else None
     except (OSError, ValueError, KeyError, TypeError, ImageError):
         return None
@@ -97,12 +98,13 @@ def disk_bytes() -> dict[str, int]:
     """Return the disk space that the cache takes by kind of entry, unfinished ones included; empty if there is none."""
     folder = cache_folder()
     kinds = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    return {kind.name: _allocated_bytes(kind) for kind in kinds}
+    return {kind.name: allocated_bytes(kind) for kind in kinds}
 
 
-def _allocated_bytes(folder: Path) -> int:
-    total = 0
-    for parent, folders, files in os.walk(folder):
+def allocated_bytes(path: Path) -> int:
+    """Return the disk space that a file, or a folder with all in it, takes."""
+    total = path.lstat().st_blocks * 512
+    for parent, folders, files in os.walk(path):
         for name in (*folders, *files):
             with contextlib.suppress(FileNotFoundError):
                 total += os.lstat(Path(parent, name)).st_blocks * 512
@@ -171,7 +173,7 @@ def _publish(folder: Path, entry: Path) -> None:
             raise  # else another process was first: the same key means the same contents
 
 
-def _remove(entry: Path) -> None:
-    """Take an entry away at once, then remove it: it is never there in part."""
+def discard(entry: Path) -> None:
+    """Take an entry away at once, then remove it: it is never there in part. Raises ImageError."""
     with _temporary(entry.parent) as folder, contextlib.suppress(FileNotFoundError):
         entry.rename(folder / "gone")

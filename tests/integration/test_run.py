@@ -1,5 +1,6 @@
 """A whole run, as a user starts it: what it leaves on disk, and that it leaves nothing else, however it ends."""
 
+import json
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchbox.environments import environment
+from benchbox.events import EVENTS
 from benchbox.linux import processes
 from benchbox.model import Availability, EnvironmentSpec
 from tests.integration import runs
@@ -305,3 +307,38 @@ def test_auto_says_everywhere_that_it_emulates(tmp_path: Path, guest: dict[str, 
     assert "vm (emulated, TCG)" in (tmp_path / "reports" / f"{manifest.run_id}.html").read_text()
     csv = runs.benchbox(tmp_path, "export", "latest")[1]
     assert all("accelerator=tcg" in line for line in csv.splitlines() if ",vm," in line)
+
+
+def test_events_tell_a_whole_run(tmp_path: Path) -> None:
+    """One JSON object a line on standard output and nothing else; the last says where record and page are."""
+    status, out, err = runs.benchbox(tmp_path, "run", runs.scenario(tmp_path, rounds=2), "--json-events")
+    events = [json.loads(line) for line in out.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert (status, err) == (0, "")
+    assert sorted(set(kinds), key=kinds.index) == [kind for kind in EVENTS if kind != "abandoned"]
+    assert sum(event["event"] == "sample" and event["round"] > 0 for event in events) == 4
+    assert (events[-1]["state"], events[-1]["exit_status"]) == ("done", 0)
+    assert (tmp_path / events[-1]["record"] / "manifest.json").exists()
+    assert (tmp_path / events[-1]["page"]).exists()
+
+
+def test_events_nobody_reads_do_not_end_a_run(tmp_path: Path) -> None:
+    """A reader that goes away after the first line misses the rest; the record is whole."""
+    process = runs.start(tmp_path, "run", runs.scenario(tmp_path, rounds=2), "--json-events")
+    assert process.stdout
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdout = None
+    assert runs.finish(process)[0] == 0
+    manifest, samples = runs.read(tmp_path)
+    assert (manifest.exit_state, len(samples)) == ("done", 6)
+
+
+def test_the_cache_is_not_freed_while_a_run_lives(tmp_path: Path) -> None:
+    """`image rm` then says who holds the host, and removes nothing."""
+    process = runs.start(tmp_path, "run", runs.scenario(tmp_path, ("native",), rounds=40, settle_ms=20))
+    runs.eventually(lambda: runs.samples_so_far(tmp_path) >= 2)
+    status, out, err = runs.benchbox(tmp_path, "image", "rm", "store")
+    assert (status, out) == (2, "")
+    assert "another run holds this host" in err
+    assert runs.finish(process)[0] == 0
