@@ -1,0 +1,435 @@
+"""Like for like? What differs between the environments beside their isolation, and what that voids.
+
+Read from what was read back (``applied`` of environments and samples), from the host's fingerprint and from the image,
+never from what a scenario asks for. What the record does not say is unknown, which is not the same as equal.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from benchbox.record import EnvironmentRecord, Manifest, Sample
+from benchbox.units import format_size
+
+#: ``by design``: the difference is the isolation that is compared. ``differs``: it is not.
+State = Literal["same", "by design", "differs", "unknown"]
+
+#: What a metric depends on, and so which differences void a verdict on it.
+Scope = Literal["everything", "kernel", "cpu", "files", "nothing"]
+
+UNKNOWN: Final = "unknown"
+
+_VOIDS: Final[Mapping[Scope, str]] = {
+    "everything": "every verdict",
+    "kernel": "verdicts on kernel-bound metrics: what differs may be the kernel, not the isolation",
+    "cpu": "verdicts on CPU-bound metrics: what differs may be the processor",
+    "files": "verdicts on file-bound metrics: what differs may be the file system",
+    "nothing": "nothing: it is a part of what is compared",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One environment in one respect: what was found, and how that compares with the baseline."""
+
+    label: str
+    value: str
+    state: State
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """One respect in which environments may differ.
+
+    ``voids`` says what a difference makes void, empty where there is none; ``scope`` is the same for programs.
+    """
+
+    name: str
+    scope: Scope
+    entries: tuple[Entry, ...]
+    voids: str
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Every respect, with every measured environment. ``alike`` is False where something differs but the isolation.
+
+    ``headline`` is one sentence that begins with "Like for like".
+    """
+
+    baseline: str
+    alike: bool
+    headline: str
+    aspects: tuple[Aspect, ...]
+
+    def voided(self, label: str, metric: str) -> tuple[str, ...]:
+        """Return the names of the aspects that void a verdict on ``metric`` of the environment ``label``."""
+        bound = {"everything", *metric_scopes(metric)}
+        return tuple(
+            aspect.name
+            for aspect in self.aspects
+            if aspect.scope in bound and any(e.label == label and e.state == "differs" for e in aspect.entries)
+        )
+
+
+def metric_scopes(metric: str) -> tuple[Scope, ...]:
+    """Return what ``metric`` depends on. A start is the kernel's work; of other metrics nothing is known."""
+    return ("kernel",) if metric.startswith("startup.") else ("kernel", "cpu", "files")
+
+
+def parity(manifest: Manifest, by_cell: Mapping[str, Sequence[Sample]]) -> Parity:
+    """Return how the measured environments compare with the baseline.
+
+    Where the baseline was not measured, the first environment that was stands in for it.
+    """
+    samples: dict[str, list[Sample]] = {}
+    for group in by_cell.values():
+        for sample in group:
+            samples.setdefault(sample.environment, []).append(sample)
+    facts = [
+        _Facts(manifest, record, _applied_values(samples.get(record.label, ())))
+        for record in manifest.environments
+        if record.state == "measured"
+    ]
+    base = next((each for each in facts if each.label == manifest.baseline), facts[0] if facts else None)
+    aspects = tuple(_aspect(question, facts, base) for question in _QUESTIONS) if base else ()
+    alike = not any(entry.state == "differs" for aspect in aspects for entry in aspect.entries)
+    return Parity(base.label if base else manifest.baseline, alike, _headline(aspects, alike), aspects)
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What an environment has in one respect: ``key`` is compared, ``text`` is shown.
+
+    ``grave``: where it differs, that is no matter of design.
+    """
+
+    text: str
+    key: object
+    grave: bool = False
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the record says of one environment; ``samples`` maps a key to each of its values in the samples."""
+
+    manifest: Manifest
+    record: EnvironmentRecord
+    samples: Mapping[str, tuple[Any, ...]]
+
+    @property
+    def label(self) -> str:
+        return self.record.label
+
+    @property
+    def is_guest(self) -> bool:
+        return self.record.kind == "vm"
+
+    def host(self, *path: str) -> Any:
+        return _at(self.manifest.host, path)
+
+    def applied(self, *path: str) -> Any:
+        return _at(self.record.applied, path)
+
+    def seen(self, *path: str) -> tuple[Any, ...]:
+        """Return each value at ``path`` that the samples have, None (no limit) included; empty: they say nothing."""
+        outer, *inner = path
+        found: dict[str, Any] = {}
+        for value in self.samples.get(outer, ()):
+            if inner and not (isinstance(value, Mapping) and inner[0] in value):
+                continue
+            one = _at(value, inner) if inner else value
+            found.setdefault(repr(one), one)
+        return tuple(found.values())
+
+    @property
+    def accelerator(self) -> str | None:
+        found = self.applied("accelerator")
+        return found if isinstance(found, str) else None
+
+
+@dataclass(frozen=True)
+class _Question:
+    """``by_design`` says that a difference is the isolation itself; ``ask`` returns None where nothing is known."""
+
+    name: str
+    scope: Scope
+    ask: Callable[[_Facts], _Value | None]
+    by_design: bool = False
+
+
+def _applied_values(samples: Iterable[Sample]) -> dict[str, tuple[Any, ...]]:
+    """Return each value of each key of ``applied`` in the samples that count; latencies differ always and are not."""
+    found: dict[str, dict[str, Any]] = {}
+    for sample in samples:
+        if sample.status == "ok":
+            for key, value in sample.applied.items():
+                if key != "channel_latency_ns":
+                    found.setdefault(key, {}).setdefault(repr(value), value)
+    return {key: tuple(values.values()) for key, values in found.items()}
+
+
+def _at(value: Any, path: Iterable[str]) -> Any:
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _aspect(question: _Question, facts: Sequence[_Facts], base: _Facts) -> Aspect:
+    reference = question.ask(base)
+    entries = tuple(_entry(question, each.label, question.ask(each), reference) for each in facts)
+    states = {entry.state for entry in entries}
+    scope = question.scope if "differs" in states or question.scope == "files" else "nothing"
+    return Aspect(question.name, question.scope, entries, _VOIDS[scope] if states & {"differs", "by design"} else "")
+
+
+def _entry(question: _Question, label: str, value: _Value | None, reference: _Value | None) -> Entry:
+    if value is None:
+        return Entry(label, UNKNOWN, "unknown")
+    if isinstance(value.key, _Varies):
+        return Entry(label, value.text, "differs")
+    if reference is None:
+        return Entry(label, value.text, "unknown")
+    if value.key == reference.key:
+        return Entry(label, value.text, "same")
+    return Entry(label, value.text, "by design" if question.by_design and not value.grave else "differs")
+
+
+def _headline(aspects: Sequence[Aspect], alike: bool) -> str:
+    """Return what to say in one line: who differs in what, and of whom what is not known."""
+    if not aspects:
+        return "Like for like: nothing was measured."
+    first = "yes, but for the isolation itself" if alike else f"no: {_named(aspects, 'differs')}"
+    unknown = _named(aspects, "unknown")
+    return f"Like for like: {first}{f'. Not known: {unknown}' if unknown else ''}."
+
+
+def _named(aspects: Sequence[Aspect], state: State) -> str:
+    """Return by environment the aspects in ``state``: ``vm in kernel, CPU``; those of all are said once."""
+    labels = [entry.label for entry in aspects[0].entries]
+    found = {label: [a.name for a, e in _pairs(aspects) if e.label == label and e.state == state] for label in labels}
+    common = [name for name in found[labels[0]] if all(name in names for names in found.values())]
+    parts = [
+        f"{label} in {', '.join(own)}"
+        for label, names in found.items()
+        if (own := [n for n in names if n not in common])
+    ]
+    return "; ".join([*parts, *([f"all in {', '.join(common)}"] if common else [])])
+
+
+def _pairs(aspects: Iterable[Aspect]) -> Iterator[tuple[Aspect, Entry]]:
+    return ((aspect, entry) for aspect in aspects for entry in aspect.entries)
+
+
+# --- the questions ---------------------------------------------------------------------------------------------------
+
+
+class _Varies(str):
+    """The key of what was not the same in all samples of an environment: equal to nothing."""
+
+    __slots__ = ()
+
+
+def _one(values: Sequence[Any], text: Callable[[Any], str]) -> _Value | None:
+    """Return what all samples agree on; more than one value is a difference in itself."""
+    if not values:
+        return None
+    if len(values) == 1:
+        return _Value(text(values[0]), values[0])
+    return _Value("differs between samples: " + ", ".join(map(text, values[:4])), _Varies(repr(values)))
+
+
+def _execution(facts: _Facts) -> _Value | None:
+    if not facts.is_guest:
+        return _Value("on the processor itself", "direct")
+    words = {"kvm": "on the processor, by KVM", "tcg": "emulated in software (TCG)"}
+    found = facts.accelerator
+    return _Value(words.get(found, found), found, grave=found == "tcg") if found else None
+
+
+def _kernel(facts: _Facts) -> _Value | None:
+    release = facts.applied("kernel", "release") if facts.is_guest else facts.host("kernel", "release")
+    if not isinstance(release, str):
+        return None
+    build = facts.applied("kernel", "version") if facts.is_guest else facts.host("kernel", "version")
+    text = f"{release}, {build}" if isinstance(build, str) else release
+    if facts.is_guest and facts.applied("kernel", "same_as_host") is True:
+        return _Value(f"{release}, the host's own", ("host", facts.host("kernel", "release")))
+    return _Value(text, ("guest", release, build) if facts.is_guest else ("host", release))
+
+
+def _mitigations(facts: _Facts) -> _Value | None:
+    found = facts.host("mitigations")
+    if facts.is_guest:
+        inside = facts.seen("guest", "mitigations")
+        return _one(inside, _mitigations_text) if inside else _asked_mitigations(facts)
+    return _Value(_mitigations_text(found), found) if isinstance(found, Mapping) and found else None
+
+
+def _asked_mitigations(facts: _Facts) -> _Value | None:
+    """A guest says nothing of itself; what its command line switches is known all the same."""
+    for line in facts.seen("domain", "cmdline"):
+        for word in str(line).split():
+            if word.startswith("mitigations=") and word != "mitigations=auto":
+                return _Value(f"{word} on its command line", word)
+    return None
+
+
+def _mitigations_text(found: Any) -> str:
+    if not isinstance(found, Mapping):
+        return str(found)
+    active = [name for name, text in found.items() if str(text).startswith("Mitigation")]
+    open_ = [name for name, text in found.items() if str(text).startswith("Vulnerable")]
+    parts = [f"on: {', '.join(active)}"] if active else ["none needed"]
+    return "; ".join([*parts, *([f"vulnerable: {', '.join(open_)}"] if open_ else [])])
+
+
+def _cpu_model(facts: _Facts) -> _Value | None:
+    model = facts.host("cpu", "model")
+    if not facts.is_guest:
+        return _Value(str(model), "host") if model else None
+    (mode, *others) = facts.seen("domain", "cpu_mode") or (None,)
+    if mode is None or others:
+        return None
+    if mode == "host-passthrough":
+        return _Value(f"{model}, passed through", "host")
+    return _Value("everything QEMU can emulate (maximum)" if mode == "maximum" else str(mode), mode)
+
+
+def _cpu_flags(facts: _Facts) -> _Value | None:
+    digest = facts.host("cpu", "flags_digest")
+    if not facts.is_guest:
+        return _Value(f"flags sha256 {str(digest)[:12]}", digest) if digest else None
+    inside = facts.seen("guest", "cpu_flags_digest")
+    if inside:
+        return _one(inside, lambda value: f"flags sha256 {str(value)[:12]}")
+    hidden = facts.applied("accelerator_proof", "disabled_features")
+    return _Value(f"without {', '.join(map(str, hidden))}", tuple(hidden)) if hidden else None
+
+
+def _cpus(facts: _Facts) -> _Value | None:
+    named = facts.seen("cpus") or facts.seen("affinity") or facts.seen("domain", "vcpu_cpus")
+    return _one(named, lambda value: f"CPU {value}")
+
+
+def _quota(facts: _Facts) -> _Value | None:
+    return _one(facts.seen("cpu_quota"), lambda value: "no quota" if value is None else f"{value} CPUs")
+
+
+def _memory(facts: _Facts) -> _Value | None:
+    limits = facts.seen("domain", "memory_bytes") if facts.is_guest else facts.seen("memory_bytes")
+    found = _one(limits, lambda value: "no limit" if value is None else _bytes(value))
+    if found is None or not facts.is_guest:
+        return found and _Value(f"limit {found.text}", found.key)
+    inside = facts.seen("guest", "memory_bytes")
+    usable = f", {_bytes(inside[0])} of it usable" if len(inside) == 1 and inside[0] else ""
+    return _Value(f"RAM {found.text}{usable}", found.key)
+
+
+def _bytes(value: Any) -> str:
+    return format_size(value) if isinstance(value, int) else str(value)
+
+
+def _usable_memory(facts: _Facts) -> _Value | None:
+    """What the kernel of a guest keeps for itself the workload cannot use."""
+    found = facts.seen("guest", "memory_bytes") if facts.is_guest else facts.seen("memory_bytes")
+    return _one(found, lambda value: "all there is" if value is None else f"up to {_bytes(value)}")
+
+
+def _processes(facts: _Facts) -> _Value | None:
+    return _one(facts.seen("pids"), lambda value: "no limit" if value is None else f"at most {value}")
+
+
+def _seccomp(facts: _Facts) -> _Value | None:
+    return _one(facts.seen("seccomp"), str)
+
+
+def _capabilities(facts: _Facts) -> _Value | None:
+    return _one(facts.seen("capabilities"), lambda value: f"mask {value}")
+
+
+def _privileges(facts: _Facts) -> _Value | None:
+    return _one(facts.seen("no_new_privs"), lambda value: "cannot be gained" if value else "can be gained")
+
+
+def _user(facts: _Facts) -> _Value | None:
+    return _one(facts.seen("user") or facts.seen("guest", "user"), str)
+
+
+def _image(facts: _Facts) -> _Value | None:
+    image = facts.manifest.image
+    digest = facts.applied("image_digest") or (image.digest if image else None)
+    return _Value(f"sha256 {str(digest)[:12]}", digest) if digest else None
+
+
+def _binaries(facts: _Facts) -> _Value | None:
+    image = facts.manifest.image
+    found = facts.applied("executables") or (image.executables if image else None)
+    if not isinstance(found, Mapping) or not found:
+        return None
+    return _Value(", ".join(f"{path} {str(digest)[:8]}" for path, digest in found.items()), dict(found))
+
+
+def _root(facts: _Facts) -> _Value | None:
+    found = facts.applied("root")
+    if isinstance(found, str):
+        return _Value(found, found)
+    if facts.is_guest and "prepare.initramfs" in facts.record.account:
+        return _Value("initramfs, in the guest's memory", "initramfs")
+    return None
+
+
+def _cache(facts: _Facts) -> _Value | None:
+    """Where what is read comes from. Every cell was primed once, so the host's page cache holds the image."""
+    stated = facts.applied("cache") or next(iter(facts.seen("cache")), None)
+    if stated:
+        return _Value(str(stated), stated)
+    if not facts.is_guest:
+        return _Value("host's page cache", "host")
+    disks = facts.seen("domain", "disks")
+    if disks:
+        return _one(disks, str)
+    return _Value("the guest's own memory", "guest") if _root(facts) else None
+
+
+def _network(facts: _Facts) -> _Value | None:
+    found = facts.applied("network")
+    if isinstance(found, str):
+        return _Value(found, found)
+    return _Value("the host's", "the host's") if facts.record.kind == "native" else None
+
+
+def _clock(facts: _Facts) -> _Value | None:
+    latencies = [facts.applied("channel_latency_ns")]
+    late = f", at most {latencies[0] / 1000:.3g} µs late" if isinstance(latencies[0], int | float) else ""
+    return _Value(f"host's CLOCK_MONOTONIC{late}", "host")
+
+
+def _cgroups(facts: _Facts) -> _Value | None:
+    found = facts.applied("cgroups")
+    return _Value(str(found), found) if found else None
+
+
+_QUESTIONS: Final = (
+    _Question("execution", "everything", _execution, by_design=True),
+    _Question("kernel", "kernel", _kernel),
+    _Question("mitigations", "kernel", _mitigations),
+    _Question("CPU", "cpu", _cpu_model),
+    _Question("CPU flags", "cpu", _cpu_flags),
+    _Question("CPUs used", "everything", _cpus),
+    _Question("CPU quota", "everything", _quota),
+    _Question("memory", "everything", _memory),
+    _Question("usable memory", "nothing", _usable_memory, by_design=True),
+    _Question("processes", "nothing", _processes, by_design=True),
+    _Question("root by digest", "everything", _image),
+    _Question("binaries by digest", "everything", _binaries),
+    _Question("root file system", "files", _root, by_design=True),
+    _Question("cache", "files", _cache, by_design=True),
+    _Question("system call filter", "nothing", _seccomp, by_design=True),
+    _Question("capabilities", "nothing", _capabilities, by_design=True),
+    _Question("new privileges", "nothing", _privileges, by_design=True),
+    _Question("user", "nothing", _user, by_design=True),
+    _Question("network", "nothing", _network, by_design=True),
+    _Question("clock", "everything", _clock),
+    _Question("cgroups", "everything", _cgroups),
+)

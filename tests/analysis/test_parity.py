@@ -1,0 +1,142 @@
+"""Like for like? Differences are found, named, and void what they void; what is unknown is not equal."""
+
+from typing import Any
+
+from benchbox.analysis.parity import Parity, parity
+from benchbox.analysis.samples import take
+from benchbox.record import EnvironmentRecord, Sample
+from tests.report.records import environment, manifest, sample
+
+HOST: dict[str, Any] = {
+    "kernel": {"release": "6.1.0", "version": "#1", "clock_source": "tsc"},
+    "cpu": {"model": "EPYC", "flags_digest": "f" * 64},
+    "mitigations": {"spectre_v2": "Mitigation: Retpolines", "meltdown": "Not affected"},
+}
+LIMITS = {"cpus": "1", "memory_bytes": 1 << 28, "pids": 512, "cpu_quota": None}
+PLAIN = {**LIMITS, "seccomp": "off", "capabilities": "ff", "no_new_privs": False}
+BOXED = {**LIMITS, "seccomp": "filter", "capabilities": "5fb", "no_new_privs": True}
+GUEST: dict[str, Any] = {
+    **LIMITS,
+    "memory_bytes": None,
+    "pids": None,
+    "domain": {"cpu_mode": "host-passthrough", "memory_bytes": 1 << 28, "cmdline": "quiet"},
+    "guest": {"memory_bytes": 220 << 20},
+}
+
+
+def guest(**applied: Any) -> EnvironmentRecord:
+    kernel = {"release": "6.1.0", "version": "#1", "same_as_host": True}
+    return environment("vm", applied={"kernel": kernel, "accelerator": "kvm", "cgroups": "v2", **applied})
+
+
+def compared(
+    vm: EnvironmentRecord | None = None, changed: dict[str, dict[str, Any]] | None = None, **host: Any
+) -> Parity:
+    """Return the parity of a run with native, container and guest; ``changed`` is laid over what samples had."""
+    records = [
+        environment("native", applied={"root": "read-only bind", "cgroups": "v2"}),
+        environment("container", applied={"root": "overlay", "cgroups": "v2", "network": "of its own"}),
+        vm or guest(),
+    ]
+    applied = {"native": PLAIN, "container": BOXED, "vm": GUEST}
+    samples = [
+        sample(label, number, applied=applied[label] | (changed or {}).get(label, {}))
+        for number in range(1, 4)
+        for label in applied
+    ]
+    return parity(manifest(records=records, host=HOST | host), take(samples).by_cell)
+
+
+def state(found: Parity, aspect: str, label: str) -> str:
+    (entry,) = [e for a in found.aspects if a.name == aspect for e in a.entries if e.label == label]
+    return entry.state
+
+
+def test_a_guest_with_the_hosts_kernel_and_cpu_is_like_for_like() -> None:
+    """What is left is the isolation itself, which is what is compared."""
+    found = compared()
+    assert found.alike
+    assert found.headline.startswith("Like for like: yes, but for the isolation itself. Not known: ")
+    assert state(found, "kernel", "vm") == state(found, "CPU", "vm") == state(found, "memory", "vm") == "same"
+    assert state(found, "execution", "vm") == state(found, "capabilities", "container") == "by design"
+    assert state(found, "system call filter", "container") == "by design"
+    assert found.voided("vm", "startup.ready") == found.voided("container", "startup.ready") == ()
+
+
+def test_another_kernel_voids_verdicts_on_kernel_bound_metrics() -> None:
+    """A start is one; and it is only the guest that is meant."""
+    other = guest(kernel={"release": "5.10.0", "version": "#9", "same_as_host": False})
+    found = compared(other)
+    assert not found.alike
+    assert found.headline.startswith("Like for like: no: vm in kernel")
+    assert found.voided("vm", "startup.ready") == ("kernel",)
+    assert found.voided("container", "startup.ready") == ()
+    (kernel,) = [aspect for aspect in found.aspects if aspect.name == "kernel"]
+    assert [entry.value for entry in kernel.entries] == ["6.1.0, #1", "6.1.0, #1", "5.10.0, #9"]
+    assert kernel.voids.startswith("verdicts on kernel-bound metrics")
+
+
+def test_the_same_release_in_another_build_is_another_kernel() -> None:
+    """A name proves nothing."""
+    other = guest(kernel={"release": "6.1.0", "version": "#1 rebuilt", "same_as_host": False})
+    assert state(compared(other), "kernel", "vm") == "differs"
+
+
+def test_emulation_voids_everything() -> None:
+    """It is no matter of design."""
+    found = compared(guest(accelerator="tcg"))
+    assert state(found, "execution", "vm") == "differs"
+    assert "execution" in found.voided("vm", "startup.ready") and "execution" in found.voided("vm", "any")
+
+
+def test_another_cpu_voids_cpu_bound_metrics_only() -> None:
+    """A start is the kernel's work."""
+    found = compared(changed={"vm": {"domain": {**GUEST["domain"], "cpu_mode": "custom"}}})
+    assert found.voided("vm", "sort.time") == ("CPU",)
+    assert found.voided("vm", "startup.ready") == ()
+
+
+def test_other_cpus_or_less_memory_void_everything() -> None:
+    """They are limits that were to be the same."""
+    found = compared(changed={"container": {"cpus": "0", "memory_bytes": 1 << 20}})
+    assert found.voided("container", "startup.ready") == ("CPUs used", "memory")
+
+
+def test_what_changed_between_samples_is_a_difference() -> None:
+    """Even in the baseline itself."""
+    records = [environment("native")]
+    samples: list[Sample] = [sample("native", n, applied=PLAIN | {"cpus": str(n % 2)}) for n in range(1, 5)]
+    found = parity(manifest(("native",), records=records), take(samples).by_cell)
+    (cpus,) = [aspect for aspect in found.aspects if aspect.name == "CPUs used"]
+    assert cpus.entries[0].state == "differs"
+    assert cpus.entries[0].value == "differs between samples: CPU 1, CPU 0"
+
+
+def test_what_the_record_does_not_say_is_unknown_and_voids_nothing() -> None:
+    """Unknown is neither the same nor different."""
+    found = compared()
+    assert (
+        state(found, "mitigations", "vm") == state(found, "CPU flags", "vm") == state(found, "user", "vm") == "unknown"
+    )
+    assert "vm in mitigations, CPU flags" in found.headline and "all in user" in found.headline
+
+
+def test_mitigations_switched_off_on_the_guests_command_line_are_a_difference() -> None:
+    """It is the one thing that is known of them from outside."""
+    found = compared(changed={"vm": {"domain": {**GUEST["domain"], "cmdline": "quiet mitigations=off"}}})
+    assert found.voided("vm", "startup.ready") == ("mitigations",)
+
+
+def test_a_filter_is_named_by_its_state() -> None:
+    """Both say what they had."""
+    (aspect,) = [aspect for aspect in compared().aspects if aspect.name == "system call filter"]
+    assert [(entry.label, entry.value) for entry in aspect.entries][:2] == [("native", "off"), ("container", "filter")]
+
+
+def test_environments_that_were_not_measured_are_not_compared() -> None:
+    """A skipped one has nothing to compare; with none at all that is said."""
+    records = [environment("native"), environment("lxc", state="skipped", reason="not here")]
+    found = parity(manifest(("native",), records=records), take([sample("native", 1)]).by_cell)
+    assert {entry.label for aspect in found.aspects for entry in aspect.entries} == {"native"}
+    nothing = parity(manifest(("native",), records=[]), {})
+    assert nothing.headline == "Like for like: nothing was measured."
