@@ -29,6 +29,7 @@ Parameter = str | int | float | bool
 
 MAX_ROUNDS: Final = 10_000
 MIN_MEMORY_BYTES: Final = 1 << 20
+_CONTROL_SUFFIX: Final = "-control"
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 #: What a guest's ``kernel`` may be besides a path, see images.find_kernel.
 KERNEL_CHOICES: Final = ("host", "distribution")
@@ -49,7 +50,10 @@ class WorkloadSpec:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What to measure. Labels are unique, ``baseline`` is one of them, every option and parameter is filled in."""
+    """What to measure. Labels are unique, ``baseline`` is one of them, every option and parameter is filled in.
+
+    With ``control`` there is a second environment like the baseline, called ``control_label(baseline)``.
+    """
 
     name: str
     description: str
@@ -62,6 +66,7 @@ class Scenario:
     workloads: tuple[WorkloadSpec, ...]
     settle_ms: float = 5.0
     timeout_s: float = 60.0
+    control: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,11 @@ def from_resolved(data: Mapping[str, Any]) -> Scenario:
     )
 
 
+def control_label(baseline: str) -> str:
+    """Return the label of the environment that is the baseline once more (A/A control)."""
+    return f"{baseline}{_CONTROL_SUFFIX}"
+
+
 def cells(scenario: Scenario) -> tuple[Cell, ...]:
     """Return every (environment, workload, parameters) of ``scenario``, in the order of the file."""
     return tuple(
@@ -136,20 +146,30 @@ def cells(scenario: Scenario) -> tuple[Cell, ...]:
 def select(scenario: Scenario, only: str | None) -> Scenario:
     """Return ``scenario`` narrowed to ``only``, such as ``env:vm,workload:startup``; None keeps it as it is.
 
-    Several of one kind add up. A baseline that is not selected is replaced by the first environment that is.
+    Several of one kind add up. A baseline that is not selected is replaced by the first environment that is. The A/A
+    control stays with its baseline.
     Raises UsageError for what the scenario does not have.
     """
     if only is None:
         return scenario
     wanted = _parse_only(only, scenario)
-    kept = tuple(e for e in scenario.environments if e.label in wanted.get("env", {e.label}))
+    chosen = _with_control(scenario, wanted.get("env"))
+    kept = tuple(e for e in scenario.environments if e.label in (chosen or {e.label}))
     labels = [environment.label for environment in kept]
     return dataclasses.replace(
         scenario,
         environments=kept,
         workloads=tuple(w for w in scenario.workloads if w.name in wanted.get("workload", {w.name})),
         baseline=scenario.baseline if scenario.baseline in labels else labels[0],
+        control=scenario.control and scenario.baseline in labels,
     )
+
+
+def _with_control(scenario: Scenario, labels: set[str] | None) -> set[str] | None:
+    """Return the chosen ``labels``, the control among them if its baseline is."""
+    if labels is None or not scenario.control or scenario.baseline not in labels:
+        return labels
+    return labels | {control_label(scenario.baseline)}
 
 
 def with_overrides(scenario: Scenario, *, rounds: int | None = None, seed: int | None = None) -> Scenario:
@@ -265,6 +285,7 @@ class _File(_Strict):
     rounds: int = Field(default=20, ge=1, le=MAX_ROUNDS, description="samples of each cell")
     seed: int = Field(default=1, ge=0, lt=1 << 63, description="decides the order of cells")
     resources: _Resources = Field(default=_Resources())
+    control: bool = Field(default=False, description="measure the baseline twice, to know what noise can show")
     settle_ms: float = Field(default=5.0, ge=0, le=60_000, description="pause between two samples, in ms")
     timeout_s: float = Field(default=60.0, gt=0, le=86_400, description="limit of one sample, in s")
 
@@ -382,6 +403,7 @@ def _mappings(value: Mapping[str, Any], key: str) -> Iterator[tuple[int, dict[st
 def _cross_problems(document: Document) -> Iterator[Problem]:
     """What no single key shows; a value of the wrong type is left to the models."""
     yield from _label_problems(document)
+    yield from _control_problems(document)
     yield from _same_workload_problems(document)
     yield from _kernel_problems(document)
     image = document.value.get("image", "minimal")
@@ -410,6 +432,27 @@ def _label_problems(document: Document) -> Iterator[Problem]:
         )
 
 
+def _control_problems(document: Document) -> Iterator[Problem]:
+    """The control needs a label, and one that is taken must be the control itself, as in a resolved scenario."""
+    if document.value.get("control") is not True:
+        return
+    entries = {entry.get("label") or entry.get("kind"): entry for _, entry in _mappings(document.value, "environments")}
+    baseline = document.value.get("baseline") or next(iter(entries), None)
+    if not isinstance(baseline, str) or baseline not in entries:
+        return
+    label, key, line = control_label(baseline), ("control",), document.line_of(("control",))
+    if not _SLUG.fullmatch(label):
+        yield Problem(
+            line, key, f"the control would be called '{label}', which is too long", "shorten the baseline's label"
+        )
+    elif label in entries and _unlabelled(entries[label]) != _unlabelled(entries[baseline]):
+        yield Problem(line, key, f"another environment is called '{label}'", "give it another label")
+
+
+def _unlabelled(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != "label"}
+
+
 def _same_workload_problems(document: Document) -> Iterator[Problem]:
     seen: list[dict[str, Any]] = []
     for index, entry in _mappings(document.value, "workloads"):
@@ -436,19 +479,31 @@ def _is_kernel(name: str, given: str) -> bool:
 
 def _scenario(file: Any) -> Scenario:
     specs = tuple(_environment_spec(entry) for entry in file.environments)
+    baseline = file.baseline or specs[0].label
     return Scenario(
         name=file.name,
         description=file.description.strip(),
         image=file.image,
-        baseline=file.baseline or specs[0].label,
+        baseline=baseline,
         rounds=file.rounds,
         seed=file.seed,
         resources=Resources(file.resources.cpus, file.resources.memory, file.resources.pids, file.resources.cpu_quota),
-        environments=specs,
+        environments=_controlled(specs, baseline) if file.control else specs,
         workloads=tuple(_workload_spec(entry) for entry in file.workloads),
         settle_ms=file.settle_ms,
         timeout_s=file.timeout_s,
+        control=file.control,
     )
+
+
+def _controlled(specs: tuple[EnvironmentSpec, ...], baseline: str) -> tuple[EnvironmentSpec, ...]:
+    """Return ``specs`` with the baseline once more, right behind it; a resolved scenario has it already."""
+    label = control_label(baseline)
+    if any(spec.label == label for spec in specs):
+        return specs
+    position = next(index for index, spec in enumerate(specs) if spec.label == baseline)
+    again = dataclasses.replace(specs[position], label=label)
+    return (*specs[: position + 1], again, *specs[position + 1 :])
 
 
 def _environment_spec(entry: Any) -> EnvironmentSpec:

@@ -198,7 +198,7 @@ def test_an_override_out_of_range_is_refused(wrong: dict[str, int]) -> None:
     ("text", "message", "hint"),
     [
         (WHOLE + "rouns: 3\n", ":4: rouns: unknown key; expected one of name, description, image, baseline, rounds, "
-            "seed, resources, settle_ms, timeout_s, environments, workloads", "did you mean 'rounds'?"),
+            "seed, resources, control, settle_ms, timeout_s, environments, workloads", "did you mean 'rounds'?"),
         (WHOLE + "resources:\n  cpu: 1\n",
             ":5: resources.cpu: unknown key; expected one of cpus, memory, pids, cpu_quota", "did you mean 'cpus'?"),
         (WHOLE + "name: y\n", ":4: name: duplicate key; it is on line 1 already", "keep one of them"),
@@ -300,7 +300,7 @@ def test_all_errors_of_a_file_are_said_at_once_in_their_order() -> None:
         f"{FILE}:4: environments[0]: expected one of {KINDS}; got 'nativ' (did you mean 'native'?)",
         f"{FILE}:7: baseline: no such environment; expected one of nativ, vm; got 'vn' (did you mean 'vm'?)",
         f"{FILE}:8: seeed: unknown key; expected one of name, description, image, baseline, rounds, seed, resources, "
-        "settle_ms, timeout_s, environments, workloads (did you mean 'seed'?)",
+        "control, settle_ms, timeout_s, environments, workloads (did you mean 'seed'?)",
     ]
     assert error.hint is None
 
@@ -398,3 +398,66 @@ def test_a_scenario_holds_plain_frozen_values() -> None:
     assert set(scenario.environments[1].options) == set(environments.options_model("container").model_fields)
     with pytest.raises(AttributeError):
         scenario.rounds = 3  # type: ignore[misc]
+
+
+# --- the A/A control -------------------------------------------------------------------------------------------------
+
+CONTROLLED = "name: x\ncontrol: true\nenvironments: [native, {kind: container, root: bind}]\nworkloads: [startup]\n"
+
+
+def test_a_control_is_the_baseline_once_more_right_behind_it() -> None:
+    """Same kind, same options, a label of its own; plan and record know it like any other."""
+    scenario = loads(CONTROLLED + "baseline: container\n", FILE)
+    assert [spec.label for spec in scenario.environments] == ["native", "container", "container-control"]
+    first, again = scenario.environments[1:]
+    assert (again.kind, again.options) == (first.kind, first.options)
+    assert [cell.id for cell in cells(scenario)][-1] == "container-control/startup"
+
+
+def test_without_control_there_is_none() -> None:
+    """Nobody measures twice unasked."""
+    assert [spec.label for spec in loads(CONTROLLED.replace("true", "false"), FILE).environments] == [
+        "native",
+        "container",
+    ]
+
+
+def test_a_resolved_scenario_has_its_control_once() -> None:
+    """Reading the record gives the same scenario again, however often."""
+    scenario = loads(CONTROLLED, FILE)
+    assert from_resolved(resolved(scenario)) == scenario
+    assert resolved(scenario)["control"] is True
+
+
+@pytest.mark.parametrize(
+    ("only", "labels", "control"),
+    [
+        ("env:native", ["native", "native-control"], True),
+        ("env:container", ["container"], False),
+        ("env:native-control", ["native-control"], False),
+        ("workload:startup", ["native", "native-control", "container"], True),
+    ],
+)
+def test_the_control_stays_with_its_baseline(only: str, labels: list[str], control: bool) -> None:
+    """A selection without the baseline has no control; it is another environment then."""
+    narrowed = select(loads(CONTROLLED, FILE), only)
+    assert [spec.label for spec in narrowed.environments] == labels
+    assert narrowed.control is control
+    assert from_resolved(resolved(narrowed)) == narrowed
+
+
+def test_a_taken_label_of_the_control_is_refused() -> None:
+    """Unless it is the control itself, written out."""
+    taken = CONTROLLED.replace("kind: container,", "kind: container, label: native-control,")
+    error = refusal(taken)
+    assert error.message == f"{FILE}:2: control: another environment is called 'native-control'"
+    written = (
+        "name: x\ncontrol: true\nenvironments: [native, {kind: native, label: native-control}]\nworkloads: [startup]\n"
+    )
+    assert len(loads(written, FILE).environments) == 2
+
+
+def test_a_label_that_leaves_no_room_for_the_controls_is_refused() -> None:
+    """Before the control's label would be one that no reader accepts."""
+    text = f"name: x\ncontrol: true\nenvironments: [{{kind: native, label: {'a' * 60}}}]\nworkloads: [startup]\n"
+    assert "which is too long" in refusal(text).message
