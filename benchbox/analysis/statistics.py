@@ -136,15 +136,16 @@ def paired_ratio(
     baseline_by_round: Mapping[int, float],
     seed: int,
     resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
 ) -> Ratio | None:
     """Return how many times the baseline the values are, paired by round; None where no round has both.
 
     The estimate is ``exp(mean of ln(value / baseline))`` over the rounds that have both, each above zero. The interval
-    is the expanded 95 % percentile interval of a bootstrap over rounds with numpy's PCG64 and ``seed``; there is none
-    below MIN_VALUES pairs. Expanded, because the plain one is too narrow for few rounds (it covers 93 % with 20 pairs
-    and 87 % with 6): Hesterberg, What Teachers Should Know About the Bootstrap (The American Statistician 69, 2015),
-    section 5.3. Above MAX_BLOCKS pairs, MAX_BLOCKS blocks of consecutive rounds are resampled instead: the same in the
-    limit, and bounded in time.
+    is the expanded percentile interval of ``confidence`` of a bootstrap over rounds with numpy's PCG64 and ``seed``;
+    there is none below MIN_VALUES pairs. Expanded, because the plain one is too narrow for few rounds (instead of 95 %
+    it covers 93 % with 20 pairs and 87 % with 6): Hesterberg, What Teachers Should Know About the Bootstrap (The
+    American Statistician 69, 2015), section 5.3. Above MAX_BLOCKS pairs, MAX_BLOCKS blocks of consecutive rounds are
+    resampled instead: the same in the limit, and bounded in time.
     The design (one value per fresh environment, paired in the round) follows Kalibera and Jones, Rigorous Benchmarking
     in Reasonable Time (ISMM 2013).
     """
@@ -154,7 +155,7 @@ def paired_ratio(
     estimate = math.exp(math.fsum(logs) / len(logs))
     if len(logs) < MIN_VALUES:
         return Ratio(estimate, None, None, len(logs))
-    low, high = _bootstrap_interval(logs, seed, resamples)
+    low, high = _bootstrap_interval(logs, seed, resamples, confidence)
     return Ratio(estimate, min(math.exp(low), estimate), max(math.exp(high), estimate), len(logs))
 
 
@@ -203,7 +204,9 @@ def _binomial_half(count: int, successes: int) -> float:
     return math.exp(log_ways - count * math.log(2))
 
 
-def _bootstrap_interval(logs: Sequence[float], seed: int, resamples: int) -> tuple[float, float]:
+def _bootstrap_interval(
+    logs: Sequence[float], seed: int, resamples: int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
     """Return the percentile interval of the mean of ``logs`` under resampling."""
     import numpy as np
 
@@ -215,19 +218,19 @@ def _bootstrap_interval(logs: Sequence[float], seed: int, resamples: int) -> tup
     for start in range(0, resamples, _CHUNK):
         chunk = counts[start : start + _CHUNK].astype(np.float64)
         means[start : start + _CHUNK] = (chunk @ sums) / (chunk @ sizes)
-    tail = _expanded_tail(len(blocks))
+    tail = _expanded_tail(len(blocks), confidence)
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 
 
-def _expanded_tail(count: int) -> float:
+def _expanded_tail(count: int, confidence: float = CONFIDENCE) -> float:
     """Return the tail to cut off so that the interval is as wide as Student's t would have it for normal values.
 
     Resampling divides the variance by ``count`` where ``count - 1`` is right, and knows no t distribution; both are
     made good by cutting at ``Phi(-sqrt(n / (n - 1)) t)`` (Hesterberg 2015).
     """
     normal = NormalDist()
-    quantile = _t_quantile(normal.inv_cdf((1 + CONFIDENCE) / 2), count - 1)
+    quantile = _t_quantile(normal.inv_cdf((1 + confidence) / 2), count - 1)
     return normal.cdf(-math.sqrt(count / (count - 1)) * quantile)
 
 

@@ -10,7 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from benchbox.analysis import statistics as st
+from benchbox.analysis import verdicts
 from benchbox.analysis.accelerators import accelerator_of, display_label, missing_kvm_note
+from benchbox.analysis.disturbances import Disturbance, disturbances
+from benchbox.analysis.parity import Parity, parity
 from benchbox.analysis.samples import (
     Taken,
     exclusion,
@@ -19,7 +22,9 @@ from benchbox.analysis.samples import (
     stage_durations_ns,
     take,
 )
+from benchbox.analysis.verdicts import Control, Evidence, Verdict
 from benchbox.record import CellRecord, CounterValue, EnvironmentRecord, Manifest, Sample
+from benchbox.scenario import control_label
 from benchbox.units import NS_PER_S
 
 
@@ -62,7 +67,8 @@ class Row:
     ``label`` is the environment's own label, ``display`` says in the same breath when it is emulated. ``ok`` samples
     are in the statistics out of ``attempted`` ones. The numbers are None where no sample is ok, the intervals and
     ``p90`` also where there are too few. ``ratio`` is to the baseline's cell of the same workload and parameters, None
-    for the baseline itself. ``flags`` counts ``key=value`` over the attempted samples.
+    for the baseline itself; ``verdict`` says in one word what it means, None for the baseline and its A/A control.
+    ``flags`` counts ``key=value`` over the attempted samples.
     """
 
     cell: str
@@ -85,6 +91,8 @@ class Row:
     mad: float | None = None
     iqr: float | None = None
     ratio: st.Ratio | None = None
+    verdict: Verdict | None = None
+    is_control: bool = False
     outliers: int = 0
     failures: tuple[Failure, ...] = ()
     flags: dict[str, int] = field(default_factory=dict)
@@ -94,12 +102,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The cells that may be compared: one workload with one set of parameters in every environment."""
+    """The cells that may be compared: one workload with one set of parameters in every environment.
+
+    ``control`` is what the baseline said about itself, None where the scenario has no A/A control.
+    """
 
     title: str
     workload: str
     params: dict[str, str | int | float]
     rows: tuple[Row, ...]
+    control: Control | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +136,11 @@ class Abandoned:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run says about one metric. ``notes`` are sentences for people, in the order of their weight."""
+    """What a run says about one metric. ``notes`` are sentences for people, in the order of their weight.
+
+    ``comparisons`` is how many verdicts share the probability of a false one. ``control`` is the A/A control that says
+    least good of the run, ``trusted`` False where one differs from the baseline, None without a control that can tell.
+    """
 
     run_id: str
     name: str
@@ -141,6 +157,11 @@ class Summary:
     absent: tuple[Absent, ...]
     abandoned: tuple[Abandoned, ...]
     notes: tuple[str, ...]
+    comparisons: int
+    control: Control | None
+    trusted: bool | None
+    parity: Parity
+    disturbances: tuple[Disturbance, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary as JSON types; every number is finite or None."""
@@ -164,7 +185,10 @@ def summarise(
     metric = metric or primary_metric(sample for group in by_cell.values() for sample in group)
     environments = {record.label: record for record in manifest.environments}
     cells = [_measured(c, environments.get(c.environment), by_cell.get(c.id, []), metric) for c in manifest.cells]
-    rows = _with_ratios(cells, manifest.baseline, manifest.seed)
+    alike = parity(manifest, by_cell)
+    disturbed = disturbances(by_cell, metric)
+    judgement = _judgement(manifest, cells, alike, disturbed, metric)
+    rows = judgement.rows
     shown = [row for row in rows if row.attempted or _is_measured(environments.get(row.label))]
     return Summary(
         run_id=manifest.run_id,
@@ -178,11 +202,20 @@ def summarise(
         rounds=manifest.rounds,
         resamples=st.RESAMPLES,
         confidence=st.CONFIDENCE,
-        tables=_tables(shown),
+        tables=_tables(shown, judgement.controls),
         absent=tuple(_absent(record) for record in manifest.environments if record.state != "measured"),
         abandoned=tuple(Abandoned(a.cell, a.reason, a.after_round) for a in manifest.abandoned),
         notes=(*reading_notes, *_notes(manifest, shown, taken)),
+        comparisons=judgement.comparisons,
+        control=verdicts.worst(list(judgement.controls.values())),
+        trusted=judgement.trusted,
+        parity=alike,
+        disturbances=disturbed,
     )
+
+
+#: Workload and parameters: what a table is about.
+_Key = tuple[str, tuple[tuple[str, str | int | float], ...]]
 
 
 @dataclass(frozen=True)
@@ -245,19 +278,130 @@ def _with_numbers(row: Row, values: list[float]) -> Row:
     )
 
 
-def _with_ratios(cells: list[_Measured], baseline: str, seed: int) -> list[Row]:
-    """Mark the baseline's rows and give the others their ratio to the one of the same workload and parameters."""
-    base_cells = {_table_key(cell.row): cell for cell in cells if cell.row.label == baseline}
+@dataclass(frozen=True)
+class _Judgement:
+    """Rows with ratios and verdicts, and the A/A control of each table; what is needed to say how sure all is."""
+
+    rows: list[Row]
+    controls: dict[_Key, Control]
+    comparisons: int
+    trusted: bool | None
+
+
+def _judgement(
+    manifest: Manifest, cells: list[_Measured], alike: Parity, disturbed: Sequence[Disturbance], metric: str
+) -> _Judgement:
+    """Compare every cell with the baseline's of the same workload and parameters."""
+    again = control_label(manifest.baseline) if manifest.scenario.get("control") else None
+    bases = {_table_key(cell.row): cell for cell in cells if cell.row.label == manifest.baseline}
+    pairs = [_Pair(cell, bases.get(_table_key(cell.row)), cell.row.label == again) for cell in cells]
+    controls = _controls(pairs, manifest)
+    trusted = _trusted(controls.values())
+    reasons = {pair.cell.row.cell: _not_judged(pair, alike, metric) for pair in pairs if pair.is_comparison}
+    comparisons = sum(reason is None for reason in reasons.values())
+    blocks = _blocks(disturbed)
     rows = []
-    for cell in cells:
-        base = base_cells.get(_table_key(cell.row))
-        if base is cell:
-            rows.append(replace(cell.row, is_baseline=True))
-        elif base is None:
-            rows.append(cell.row)
-        else:
-            rows.append(replace(cell.row, ratio=st.paired_ratio(cell.values, base.values, seed)))
-    return rows
+    for pair in pairs:
+        row = pair.marked(manifest.seed)
+        if pair.is_comparison and pair.base is not None:
+            why = reasons[row.cell] or (_UNTRUSTED if trusted is False else None)
+            around = dict.fromkeys((*blocks.get(row.cell, ()), *blocks.get(pair.base.row.cell, ())))
+            row = replace(row, verdict=_verdict(pair, row, why, comparisons, manifest.seed, tuple(around)))
+        rows.append(row)
+    return _Judgement(rows, controls, comparisons, trusted)
+
+
+_UNTRUSTED = "the run is not trusted: its baseline differs from itself"
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A cell and the baseline's that it is compared with."""
+
+    cell: _Measured
+    base: _Measured | None
+    is_control: bool
+
+    @property
+    def is_comparison(self) -> bool:
+        """Say whether there is something to judge: two cells with values, neither the A/A control."""
+        if self.base is None or self.base is self.cell or self.is_control:
+            return False
+        return bool(self.cell.row.ok and self.base.row.ok)
+
+    def marked(self, seed: int) -> Row:
+        """Return the row with what it is, and with its ratio."""
+        row = replace(self.cell.row, is_control=self.is_control)
+        if self.base is None:
+            return row
+        return replace(row, is_baseline=True) if self.base is self.cell else replace(row, ratio=self.ratio(seed))
+
+    def ratio(self, seed: int, confidence: float = st.CONFIDENCE) -> st.Ratio | None:
+        if self.base is None:
+            return None
+        return st.paired_ratio(self.cell.values, self.base.values, seed, confidence=confidence)
+
+    def ratio_without_outliers(self, seed: int, confidence: float) -> st.Ratio | None:
+        """Return the ratio of the rounds in which neither sample is flagged, None where none is."""
+        if self.base is None:
+            return None
+        flagged = _flagged_rounds(self.cell.values) | _flagged_rounds(self.base.values)
+        kept = {number: value for number, value in self.cell.values.items() if number not in flagged}
+        return st.paired_ratio(kept, self.base.values, seed, confidence=confidence) if flagged and kept else None
+
+
+def _flagged_rounds(values: dict[int, float]) -> set[int]:
+    flags = st.outliers(list(values.values()))
+    return {number for number, flag in zip(values, flags, strict=True) if flag}
+
+
+def _controls(pairs: Sequence[_Pair], manifest: Manifest) -> dict[_Key, Control]:
+    """Return the A/A control of each table; all of them together fire with verdicts.ALPHA."""
+    mine = [pair for pair in pairs if pair.is_control and pair.base is not None]
+    confidence = verdicts.shared_confidence(len(mine))
+    return {
+        _table_key(pair.cell.row): verdicts.control(
+            pair.cell.row.label, manifest.baseline, pair.ratio(manifest.seed, confidence), confidence
+        )
+        for pair in mine
+    }
+
+
+def _trusted(controls: Iterable[Control]) -> bool | None:
+    """Return False where one control differs, True where all that can tell say that nothing differs."""
+    known = [each.trusted for each in controls if each.trusted is not None]
+    return all(known) if known else None
+
+
+def _not_judged(pair: _Pair, alike: Parity, metric: str) -> str | None:
+    """Return why a comparison must not be judged, None where it may be."""
+    row = pair.cell.row
+    if "tcg" in (row.accelerator, pair.base.row.accelerator if pair.base else None):
+        return "emulation says nothing about virtual machines"
+    if row.accelerator not in (None, "kvm"):
+        return "what ran the guest is not proven"
+    voided = alike.voided(row.label, metric)
+    return f"void, because it has another {' and another '.join(voided)} than the baseline" if voided else None
+
+
+def _verdict(
+    pair: _Pair, row: Row, why_not: str | None, comparisons: int, seed: int, blocks: tuple[str, ...]
+) -> Verdict:
+    if why_not is not None:
+        return Verdict("not judged", why_not)
+    confidence = verdicts.shared_confidence(comparisons)
+    strict = row.ratio if comparisons == 1 else pair.ratio(seed, confidence)
+    without = pair.ratio_without_outliers(seed, confidence)
+    return verdicts.judge(Evidence(row.ratio, strict, without, row.direction, blocks))
+
+
+def _blocks(disturbed: Iterable[Disturbance]) -> dict[str, list[str]]:
+    """Return by cell what forbids to call it equivalent to anything."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for one in disturbed:
+        if one.blocks_equivalent:
+            found[one.cell].append(one.kind)
+    return found
 
 
 def _flags(samples: Iterable[Sample]) -> dict[str, int]:
@@ -293,15 +437,18 @@ def _counter_median(name: str, counters: Sequence[CounterValue]) -> CounterMedia
     return CounterMedian(name, shown.unit, shown.source, st.median(values) if missing is None else None, len(counters))
 
 
-def _table_key(row: Row) -> tuple[str, tuple[tuple[str, str | int | float], ...]]:
+def _table_key(row: Row) -> _Key:
     return row.workload, tuple(sorted(row.params.items()))
 
 
-def _tables(rows: Iterable[Row]) -> tuple[Table, ...]:
-    groups: dict[Any, list[Row]] = {}
+def _tables(rows: Iterable[Row], controls: dict[_Key, Control]) -> tuple[Table, ...]:
+    groups: dict[_Key, list[Row]] = {}
     for row in rows:
         groups.setdefault(_table_key(row), []).append(row)
-    return tuple(Table(_title(group[0]), group[0].workload, group[0].params, tuple(group)) for group in groups.values())
+    return tuple(
+        Table(_title(group[0]), group[0].workload, group[0].params, tuple(group), controls.get(key))
+        for key, group in groups.items()
+    )
 
 
 def _title(row: Row) -> str:
@@ -327,7 +474,6 @@ def _notes(manifest: Manifest, rows: Sequence[Row], taken: Taken) -> tuple[str, 
         *_state_notes(manifest),
         *_kvm_notes(manifest, rows),
         *_baseline_notes(manifest, rows),
-        *_outlier_notes(rows),
         *_few_notes(rows),
         *_flag_notes(rows),
         *_left_out_notes(manifest, taken),
@@ -359,15 +505,6 @@ def _baseline_notes(manifest: Manifest, rows: Sequence[Row]) -> list[str]:
     if any(row.is_baseline and row.ok for row in rows):
         return []
     return [f"No ratios: the baseline {manifest.baseline} has no valid sample."]
-
-
-def _outlier_notes(rows: Sequence[Row]) -> list[str]:
-    return [
-        f"{row.display}, {_title(row)}: {row.outliers} of {row.ok} samples flagged as outliers (modified z above"
-        f" {st.OUTLIER_LIMIT}); they are in every number."
-        for row in rows
-        if row.outliers
-    ]
 
 
 def _few_notes(rows: Sequence[Row]) -> list[str]:

@@ -169,7 +169,7 @@ def _section(
     order = list(words.STAGE_MEANING)
     ordered = sorted(names, key=lambda name: order.index(name) if name in order else len(order))
     counters = tuple(dict.fromkeys(counter.name for row in table.rows for counter in row.counters))
-    text = words.answer(table, summary.metric, summary.baseline)
+    text = words.answer(table, summary)
     return _Section(table, text, number, tuple(waterfalls), tuple(ordered), counters)
 
 

@@ -8,11 +8,15 @@ from benchbox.analysis.summary import Row, Summary, Table
 from benchbox.report.words import (
     NONE,
     absent_text,
+    control_text,
+    disturbance_text,
     failure_lines,
     format_value,
     interval_text,
     plain,
     ratio_text,
+    trust_text,
+    verdict_text,
 )
 
 if TYPE_CHECKING:
@@ -40,17 +44,35 @@ def cells(row: Row) -> tuple[str, ...]:
 def remarks(summary: Summary) -> list[str]:
     """Return the lines that belong below the tables: what is missing and why, what failed, what to bear in mind."""
     rows = [row for table in summary.tables for row in table.rows]
+    control = control_text(summary)
     return [
+        *_verdict_lines(summary),
+        *([control] if control else []),
+        plain(summary.parity.headline),
         *(f"{plain(absent.label)} {absent_text(absent)}" for absent in summary.absent),
         *(line for row in rows for line in failure_lines(row)),
         *(f"{plain(a.cell)} abandoned after round {a.after_round}: {plain(a.reason)}" for a in summary.abandoned),
         *(plain(note) for note in summary.notes),
+        *(disturbance_text(one, summary) for one in summary.disturbances),
+    ]
+
+
+def _verdict_lines(summary: Summary) -> list[str]:
+    """Return one line per comparison, with the workload where there are several."""
+    many = len(summary.tables) > 1
+    return [
+        plain(f"{row.display}{f', {table.title}' if many else ''}: {verdict_text(row, table.control)}")
+        for table in summary.tables
+        for row in table.rows
+        if row.verdict or row.is_control
     ]
 
 
 def plain_text(summary: Summary, width: int = WIDTH) -> str:
     """Return the tables and remarks of a run without colour, at most ``width`` columns wide, ending in a newline."""
-    blocks = [_plain_table(table, summary.metric, width) for table in summary.tables]
+    warning = trust_text(summary)
+    blocks = ["\n".join(_wrapped(warning, width))] if warning else []
+    blocks += [_plain_table(table, summary.metric, width) for table in summary.tables]
     lines = [line for remark in remarks(summary) for line in _wrapped(remark, width)]
     return "\n\n".join([*blocks, *(["\n".join(lines)] if lines else [])]) + "\n"
 
@@ -60,8 +82,10 @@ def rich_text(summary: Summary) -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
 
+    warning = trust_text(summary)
+    head = [Text(warning, style="bold red")] if warning else []
     lines = [Text(f"• {remark}") for remark in remarks(summary)]
-    return Group(*(_rich_table(table, summary.metric) for table in summary.tables), *lines)
+    return Group(*head, *(_rich_table(table, summary.metric) for table in summary.tables), *lines)
 
 
 def _heading(table: Table, metric: str) -> str:

@@ -1,10 +1,13 @@
 """How numbers and names are said to people, the same in the terminal and on the page."""
 
 import unicodedata
+from collections.abc import Sequence
 from typing import Final
 
+from benchbox.analysis.disturbances import Disturbance
 from benchbox.analysis.statistics import Interval, Ratio
-from benchbox.analysis.summary import Absent, Row, Table
+from benchbox.analysis.summary import Absent, Row, Summary, Table
+from benchbox.analysis.verdicts import TOLERANCE, Control
 from benchbox.units import format_duration, format_size
 
 #: What a metric measures, as the beginning of a sentence.
@@ -85,27 +88,165 @@ def ratio_text(ratio: Ratio | None) -> str:
     return f"{significant(ratio.estimate)} ({significant(ratio.low)}–{significant(ratio.high)})"
 
 
-def answer(table: Table, metric: str, baseline: str) -> str:
-    """Return in one sentence what a table says. Emulation is never called a virtual machine's cost."""
+def percent(fraction: float) -> str:
+    """Return a fraction as people read it: ``4.2%``, ``37%``."""
+    value = 100 * fraction
+    return f"{value:.0f}%" if value >= 9.95 else f"{value:.1f}%"
+
+
+def effect_range(low: float, high: float) -> str:
+    """Return how far a ratio's interval is from 1, whichever side it is on: ``2.1–2.4x``, ``3.1–8.9%``."""
+    near, far = (low, high) if low >= 1 else (1 / high, 1 / low)
+    if far < 2:
+        return f"{percent(near - 1).removesuffix('%')}–{percent(far - 1)}"
+    first, last = _factor(near), _factor(far)
+    return f"{first}x" if first == last else f"{first}–{last}x"
+
+
+def _factor(value: float) -> str:
+    return f"{value:.1f}" if value < 9.95 else significant(value)
+
+
+def verdict_text(row: Row, control: Control | None = None) -> str:
+    """Return the verdict in words: ``slower by 2.1–2.4x``, ``equivalent``, ``inconclusive: ...``."""
+    if row.is_baseline:
+        return "baseline"
+    if row.is_control:
+        return control_verdict(control)
+    verdict = row.verdict
+    if verdict is None:
+        return NONE
+    if verdict.kind in ("worse", "better") and row.ratio and row.ratio.low is not None and row.ratio.high is not None:
+        return f"{_COMPARATIVES[_sense(row)][verdict.kind]} by {effect_range(row.ratio.low, row.ratio.high)}"
+    if verdict.kind == "equivalent":
+        return f"equivalent: within {percent(TOLERANCE).replace('.0', '')}"
+    rounds = f"; about {verdict.rounds_needed:,} rounds might tell" if verdict.rounds_needed else ""
+    return f"{verdict.kind}: {plain(verdict.reason)}{rounds}"
+
+
+def control_verdict(control: Control | None) -> str:
+    """Return what the A/A control says about itself."""
+    if control is None or control.trusted is None:
+        return "control: too few rounds to tell"
+    return "control: no difference, as it should be" if control.trusted else "control: differs from itself"
+
+
+#: How worse and better are called, by the kind of metric.
+_COMPARATIVES: Final = {
+    "time": {"worse": "slower", "better": "faster"},
+    "amount": {"worse": "more", "better": "less"},
+    "yield": {"worse": "lower", "better": "higher"},
+}
+
+
+def _sense(row: Row) -> str:
+    return "yield" if row.direction == "higher" else "time" if row.unit == "s" else "amount"
+
+
+def trust_text(summary: Summary) -> str | None:
+    """Return the warning that stands above all else: the baseline differs from itself. None where it does not."""
+    control = summary.control
+    if summary.trusted is not False or control is None or control.ratio is None:
+        return None
+    return (
+        f"UNTRUSTED: {plain(control.baseline)} was measured twice and differs from itself: "
+        f"{ratio_text(control.ratio)} times. Nothing of this run should be believed; measure again on a quieter host."
+    )
+
+
+def control_text(summary: Summary) -> str | None:
+    """Return what this host could have shown, by the A/A control; None without one."""
+    control = summary.control
+    if control is None or control.smallest_effect is None or control.ratio is None:
+        return None
+    text = f"A/A control: {plain(control.baseline)} against itself is {ratio_text(control.ratio)}"
+    if control.trusted is False:
+        return f"{text}, which should contain 1."
+    return f"{text}; the smallest effect that this host could show today is {percent(control.smallest_effect)}."
+
+
+def disturbance_text(one: Disturbance, summary: Summary) -> str:
+    """Return a finding with the name of its cell."""
+    rows = {row.cell: (row, table) for table in summary.tables for row in table.rows}
+    if one.cell not in rows:
+        return plain(f"{one.cell}: {one.text}.")
+    row, table = rows[one.cell]
+    many = f", {table.title}" if len(summary.tables) > 1 else ""
+    return plain(f"{row.display}{many}: {one.text}.")
+
+
+def answer(table: Table, summary: Summary) -> str:
+    """Return in a few sentences what a table says: what differs, what is not known, and what to bear in mind.
+
+    Emulation is never called a virtual machine's cost.
+    """
     base = next((row for row in table.rows if row.is_baseline and row.ok), None)
-    measured = [row for row in table.rows if row.ok]
-    subject = METRIC_MEANING.get(metric, f"Median {metric}")
-    if not measured:
-        return f"{subject}: nothing could be measured."
-    parts = [f"{plain(row.display)} {format_value(row.median, row.unit)}{_versus(row)}" for row in measured]
-    caveat = "" if base else f"; nothing is compared, for the baseline {plain(baseline)} has no valid sample"
-    return f"{subject}: {'; '.join(parts)}{caveat}."
+    if not any(row.ok for row in table.rows):
+        return f"{_subject(summary.metric)}: nothing could be measured."
+    judged = [row for row in table.rows if row.ok and row.verdict and row.verdict.kind != "not judged"]
+    others = [row for row in table.rows if row.ok and row not in judged and row is not base and not row.is_control]
+    sentences = [_compared(judged, base, summary)] if base and judged else []
+    if not sentences:
+        first = base or others[0]
+        others = [row for row in others if row is not first]
+        sentences = [f"{_subject(summary.metric)}, {plain(first.display)} takes {_value(first)}."]
+    if base is None:
+        sentences.append(f"Nothing is compared, for the baseline {plain(summary.baseline)} has no valid sample.")
+    sentences += [_unjudged(row) for row in others]
+    return " ".join([*sentences, *_caution(table, summary)])
 
 
-def _versus(row: Row) -> str:
-    if row.ratio is None:
-        return ""
-    if row.ratio.low is None or row.ratio.high is None:
-        text = f", {significant(row.ratio.estimate)} times the baseline (too few rounds for an interval)"
-    else:
-        ends = f"{significant(row.ratio.low)} to {significant(row.ratio.high)}"
-        text = f", {significant(row.ratio.estimate)} times the baseline (95% interval {ends})"
-    return f"{text}, which is emulation and no measure of a VM" if row.accelerator == "tcg" else text
+def _subject(metric: str) -> str:
+    return METRIC_MEANING.get(metric, f"By {plain(metric)}")
+
+
+def _value(row: Row) -> str:
+    return format_value(row.median, row.unit)
+
+
+def _compared(rows: Sequence[Row], base: Row, summary: Summary) -> str:
+    parts = [f"{plain(row.display)} {_comparison(row, base)} ({_value(row)})" for row in rows]
+    listed = parts[0] if len(parts) == 1 else f"{'; '.join(parts[:-1])}; and {parts[-1]}"
+    return (
+        f"{_subject(summary.metric)}, {listed}. The baseline {plain(base.display)} takes {_value(base)} in the median."
+    )
+
+
+def _comparison(row: Row, base: Row) -> str:
+    ratio, kind = row.ratio, row.verdict.kind if row.verdict else "not judged"
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return f"cannot be compared with {plain(base.display)} yet"
+    if kind == "equivalent":
+        return f"is equivalent to {plain(base.display)}"
+    if kind == "inconclusive":
+        return f"may or may not differ from {plain(base.display)}"
+    return f"is {verdict_text(row)} than {plain(base.display)}"
+
+
+def _unjudged(row: Row) -> str:
+    name = plain(row.display)
+    if row.accelerator == "tcg":
+        return f"What a virtual machine costs is not known: {name} took {_value(row)}, which is no measure of a VM."
+    reason = plain(row.verdict.reason) if row.verdict else "there is nothing to compare it with"
+    return f"{name} took {_value(row)} and is not judged: {reason}."
+
+
+def _caution(table: Table, summary: Summary) -> list[str]:
+    """Return one sentence about how sure all this is, if there is anything to say."""
+    if summary.trusted is False:
+        return ["The run is not to be trusted: its baseline differs from itself."]
+    cells = {row.cell: plain(row.label) for row in table.rows}
+    grave: dict[str, list[str]] = {}
+    for one in summary.disturbances:
+        if one.cell in cells and one.blocks_equivalent:
+            grave.setdefault(one.kind, []).append(cells[one.cell])
+    if not grave:
+        return []
+    return [f"Read it with care: {'; '.join(f'{kind} in {_listed(labels)}' for kind, labels in grave.items())}."]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def absent_text(absent: Absent) -> str:

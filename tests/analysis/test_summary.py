@@ -137,7 +137,7 @@ def test_too_few_samples_have_no_interval_and_that_is_said() -> None:
 
 
 def test_an_outlier_is_flagged_and_stays_in_the_numbers() -> None:
-    """A sample ten times slower is the maximum of its row, counted, and named in a note."""
+    """A sample ten times slower is the maximum of its row, counted, and named with its round."""
     summary = summarise(
         manifest(), samples(replace=lambda e, n: sample(e, n, factor=10) if (e, n) == ("native", 5) else None)
     )
@@ -145,7 +145,8 @@ def test_an_outlier_is_flagged_and_stays_in_the_numbers() -> None:
     assert native.ok == 20
     assert native.outliers == 1
     assert native.maximum == pytest.approx(0.005)
-    assert any("native" in note and "outliers" in note for note in summary.notes)
+    (found,) = [one for one in summary.disturbances if one.kind == "outliers" and one.cell == "native/startup"]
+    assert [(outlier.round, outlier.value) for outlier in found.outliers] == [(5, native.maximum)]
 
 
 def test_stage_medians_are_medians_of_each_samples_own_durations() -> None:

@@ -63,18 +63,18 @@ def test_text_from_others_cannot_steer_a_terminal() -> None:
 
 
 def test_the_answer_names_emulation_in_the_same_breath() -> None:
-    """One sentence with all medians and ratios, and none of them passes for a VM's."""
+    """A few sentences with medians and verdicts, and no emulated guest passes for a VM."""
     summary = summarise(manifest(), samples())
-    text = words.answer(summary.tables[0], summary.metric, summary.baseline)
-    assert text.startswith("From the request to the workload's first own instruction: native ")
-    assert "times the baseline (95% interval" in text
-    assert text.endswith("which is emulation and no measure of a VM.")
+    text = words.answer(summary.tables[0], summary)
+    assert text.startswith("From the request to the workload's first own instruction, container is slower by 4.4–4.8x ")
+    assert "What a virtual machine costs is not known: vm (emulated, TCG) took" in text
+    assert "which is no measure of a VM." in text
 
 
 def test_the_answer_without_a_baseline_compares_nothing() -> None:
     """Medians stay, ratios go, and the reason is given."""
     taken = [*samples(("container",)), *(failed("native", number, "gone") for number in range(1, 21))]
     summary = summarise(manifest(("native", "container")), taken)
-    text = words.answer(summary.tables[0], summary.metric, summary.baseline)
-    assert "times" not in text
+    text = words.answer(summary.tables[0], summary)
+    assert "slower" not in text
     assert "the baseline native has no valid sample" in text
