@@ -5,7 +5,9 @@ extensions, one wheel serves every Python version of a platform (``py3-none-<pla
 too, below ``benchbox/native/bin``, and compile again only what is older than its source.
 """
 
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -32,6 +34,21 @@ PROGRAMS: Final[dict[str, Sequence[str]]] = {
     "agent": HOSTED,
     "ready": FREESTANDING,
 }
+
+#: The numbers of the system calls, by architecture and name, for the seccomp filter (``benchbox/linux/seccomp.py``).
+SYSCALLS: Final = "syscalls.json"
+#: What is asked of the preprocessor: the architecture that it compiles for, and the names of its kernel headers.
+SYSCALLS_SOURCE: Final = """\
+#include <asm/unistd.h>
+#if defined(__x86_64__) && !defined(__ILP32__)
+#define BENCHBOX_MACHINE x86_64
+#elif defined(__aarch64__)
+#define BENCHBOX_MACHINE aarch64
+#endif
+"""
+_DEFINE: Final = re.compile(r"^#define (\w+) (\w+)$", re.MULTILINE)
+#: Macros that look like a system call and are none.
+_NO_SYSCALLS: Final = frozenset({"syscalls", "arch_specific_syscall", "Linux"})
 
 INSTALL_HINT: Final = "Debian, Ubuntu: apt install musl-tools gcc libc6-dev linux-libc-dev; Fedora: gcc glibc-static"
 
@@ -98,6 +115,53 @@ def compile_program(source: Path, target: Path, flags: Sequence[str], candidates
     raise NativeBuildError("\n".join([f"benchbox: {source} does not compile. {INSTALL_HINT}", *complaints]))
 
 
+def syscall_numbers(macros: str) -> dict[str, dict[str, int]]:
+    """Return {architecture: {name: number}} from what ``cc -E -dM`` printed; {} for an architecture without a filter.
+
+    A macro may stand for another one (``__NR_fcntl`` is ``__NR3264_fcntl`` in the generic headers).
+    """
+    found = dict(_DEFINE.findall(macros))
+    numbers: dict[str, int] = {}
+    for macro, value in found.items():
+        while value in found:
+            value = found[value]
+        name = macro.removeprefix("__NR_")
+        if macro != name and name not in _NO_SYSCALLS and value.isdecimal():
+            numbers[name] = int(value)
+    machine = found.get("BENCHBOX_MACHINE")
+    return {machine: dict(sorted(numbers.items(), key=lambda item: item[1]))} if machine else {}
+
+
+def preprocess(source: str, candidates: Sequence[Compiler], flags: Sequence[str] = ()) -> str:
+    """Return the macros that hold at the end of ``source``, by the first of ``candidates`` that can.
+
+    Raises NativeBuildError with the complaint of each compiler.
+    """
+    complaints: list[str] = []
+    for compiler in candidates:
+        argv = [*compiler.command, "-E", "-dM", *flags, *compiler.flags, "-x", "c", "-"]
+        try:
+            done = subprocess.run(argv, input=source, capture_output=True, text=True, errors="replace", check=False)
+        except OSError as error:
+            complaints.append(f"{compiler.command[0]}: {error.strerror}")
+            continue
+        if done.returncode == 0:
+            return done.stdout
+        complaints.append(f"$ {shlex.join(argv)}\n{done.stderr.strip()}")
+    raise NativeBuildError("\n".join([f"benchbox: no kernel headers (asm/unistd.h). {INSTALL_HINT}", *complaints]))
+
+
+def build_syscalls(root: Path) -> Path:
+    """Write the numbers of the system calls below ``root`` if they are out of date; return the file, relative to it."""
+    target = root / NATIVE / "bin" / SYSCALLS
+    if outdated(target, [Path(__file__)]):
+        target.parent.mkdir(exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}")
+        partial.write_text(json.dumps(syscall_numbers(preprocess(SYSCALLS_SOURCE, compilers())), indent=0) + "\n")
+        partial.replace(target)
+    return NATIVE / "bin" / SYSCALLS
+
+
 def build_programs(root: Path) -> list[Path]:
     """Compile every program that is out of date below ``root``; return all of them, relative to ``root``."""
     native = root / NATIVE
@@ -115,14 +179,14 @@ def build_programs(root: Path) -> list[Path]:
 
 
 class NativeBuildHook(BuildHookInterface[Any]):
-    """Adds the programs to wheels and editable installs; the sdist carries their sources only."""
+    """Adds the programs and the table of system calls to wheels and editable installs; the sdist has their sources."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and mark the wheel as one for this platform and any Python 3."""
         if self.target_name != "wheel":
             return
-        programs = build_programs(Path(self.root))
+        built = [*build_programs(Path(self.root)), build_syscalls(Path(self.root))]
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{platform}"
-        build_data["artifacts"].extend(str(program) for program in programs)
+        build_data["artifacts"].extend(str(path) for path in built)

@@ -38,9 +38,9 @@ import bench
 
 from benchbox import images, native
 from benchbox.environments import container, environment
-from benchbox.environments.launched import LaunchedCommand, Requested, instance_limits
+from benchbox.environments.launched import LaunchedCommand, Requested
 from benchbox.environments.native import native_plan
-from benchbox.linux import cgroups, mounts
+from benchbox.linux import cgroups
 from benchbox.linux.launch import LaunchPlan, arguments
 from benchbox.model import Command, EnvironmentSpec, Image, Resources, Session, Workspace
 from benchbox.units import format_cpu_list
@@ -54,13 +54,11 @@ BATCH = 10
 Measure = Callable[[], list[float]]
 
 
-def launch_words(image: Image, workspace: Workspace, layers: Path) -> list[str]:
-    layout, resources = cgroups.detect(), Resources()
-    mems = cgroups.prepare(layout, workspace.cgroup_name)
-    limits = instance_limits(resources)
-    groups = cgroups.plan(layout, workspace.cgroup_name, "hyperfine", limits, workspace.cpus, mems)
-    options = container.Options.model_validate({})
-    plan = container.container_plan(COMMAND, image.root, layers / "one", groups, workspace.cpus, options)
+def launch_words(stack: ExitStack, image: Image, workspace: Workspace) -> list[str]:
+    """Return the command of a start as a session plans it, without the filter: the others install none either."""
+    spec = EnvironmentSpec("container", "container", {"seccomp": "off"})
+    session = stack.enter_context(environment("container").open(spec, image, Resources(), workspace))
+    plan = session._planner(COMMAND, "hyperfine")  # type: ignore[attr-defined]
     return arguments(replace(plan, deadline_ms=round(COMMAND.timeout_s * 1000)), native.program("launch"), report_fd=1)
 
 
@@ -120,13 +118,10 @@ def plan_sample(plan: LaunchPlan, layout: cgroups.Layout) -> float:
 
 
 def container_rows(stack: ExitStack, image: Image, workspace: Workspace, prepare: str | None) -> dict[str, Measure]:
-    layers, bundle = workspace.scratch / "layers", workspace.scratch / "bundle"
-    for folder in (layers, bundle):
-        folder.mkdir()
-    mounts.tmpfs(layers, mode="700")
-    stack.callback(mounts.detach, layers)
+    bundle = workspace.scratch / "bundle"
+    bundle.mkdir()
     write_bundle(bundle, image, Resources(), workspace.cpus)
-    launch, bwrap = launch_words(image, workspace, layers), bwrap_words(image)
+    launch, bwrap = launch_words(stack, image, workspace), bwrap_words(image)
     return {
         "launch (overlay, all cgroups, limits)": lambda: bench.hyperfine(launch, BATCH, prepare),
         "bwrap --unshare-all": lambda: bench.hyperfine(bwrap, BATCH, prepare),

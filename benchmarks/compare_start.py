@@ -3,8 +3,9 @@
     sudo python benchmarks/compare_start.py [ROUNDS]
 
 Each round does, in random order, one start by the floor (floor.c, the bare system calls) and one by ``launch``, of the
-same program from the same root in the same hierarchies with the same limits, each from the same state of the host
-(``bench.warm_joins``). Prints medians and the ratio of each pair.
+same program from the same root in the same hierarchies with the same limits and masked paths, each from the same state
+of the host (``bench.warm_joins``). Only ``launch`` installs a filter of system calls. Prints medians and the ratio of
+each pair.
 """
 
 import random
@@ -18,7 +19,7 @@ from pathlib import Path
 import bench
 
 from benchbox import images
-from benchbox.environments import environment
+from benchbox.environments import container, environment
 from benchbox.environments.launched import instance_limits
 from benchbox.linux import cgroups
 from benchbox.model import Command, EnvironmentSpec, Resources, Session, Workspace
@@ -31,7 +32,7 @@ def start_floor(folder: Path, root: Path, workspace: Workspace, resources: Resou
     subprocess.run(["cc", "-O2", "-static", "-o", program, Path(__file__).with_name("floor.c")], check=True)
     layout = cgroups.detect()
     plan = cgroups.plan(layout, workspace.cgroup_name, "floor", instance_limits(resources), workspace.cpus)
-    words = [str(program), str(root), READY]
+    words = [str(program), str(root), READY, *(path for path in container.MASKED if Path(path).exists())]
     for group in plan.groups:
         words.append(f"{group.version}:{group.path.parent}")
         there = [write for write in group.writes if not write.optional or (group.path.parent / write.file).exists()]

@@ -9,7 +9,8 @@
  *   n  native: chroot, all cgroups          b  native: chroot, no cgroup
  *
  *   cc -O2 -static -o floor floor.c
- *   floor ROOT COMMAND [HIERARCHY [FILE=VALUE...]]...     HIERARCHY: 1:DIR or 2:DIR, a cgroup v1 or v2 mount
+ *   floor ROOT COMMAND [PATH...] [HIERARCHY [FILE=VALUE...]]...
+ *                                  PATH: one to mask     HIERARCHY: 1:DIR or 2:DIR, a cgroup v1 or v2 mount
  *
  * COMMAND is a small static program that writes one byte to the descriptor in BENCHBOX_READY and exits 0.
  */
@@ -38,6 +39,9 @@ static struct hierarchy {
     const char *dir, *file[MAX_LIMITS], *value[MAX_LIMITS];
 } hierarchies[MAX_HIERARCHIES];
 static int hierarchy_count;
+#define MAX_MASKED 32
+static const char *masked[MAX_MASKED]; /* paths to hide, below /proc and /sys */
+static int masked_count;
 
 #define NAMESPACES (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET) /* cgroup: after joining */
 
@@ -90,7 +94,8 @@ static void remove_cgroups(int round)
 
 static void mask(const char *path)
 {
-    if (mount("/dev/null", path, NULL, MS_BIND, NULL) && errno != ENOENT) die(path);
+    if (!mount("/dev/null", path, NULL, MS_BIND, NULL) || errno == ENOENT) return;
+    if (errno != ENOTDIR || mount("/sys/fs/cgroup", path, NULL, MS_BIND, NULL)) die(path);
 }
 
 static void enter_root(enum root_kind kind)
@@ -117,7 +122,7 @@ static void enter_root(enum root_kind kind)
     if (mount("sysfs", "sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL)) die("/sys");
     if (syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/")) die("pivot_root");
     if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL)) die("mount /proc");
-    mask("/proc/kcore"); mask("/proc/keys"); mask("/proc/timer_list"); mask("/proc/sysrq-trigger");
+    for (int i = 0; i < masked_count; i++) mask(masked[i]);
     if (mount("/proc/sys", "/proc/sys", NULL, MS_BIND, NULL)) die("/proc/sys");
     if (mount(NULL, "/proc/sys", NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL)) die("/proc/sys read-only");
 }
@@ -160,6 +165,10 @@ static void start_once(enum root_kind kind, int with_cgroups, int round)
 
 static void add_argument(char *argument)
 {
+    if (argument[0] == '/' && masked_count < MAX_MASKED) {
+        masked[masked_count++] = argument;
+        return;
+    }
     if (argument[1] == ':') {
         hierarchies[hierarchy_count++] = (struct hierarchy){.version = argument[0] - '0', .dir = argument + 2};
         return;

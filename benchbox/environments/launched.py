@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from benchbox import native
@@ -58,11 +59,16 @@ class LaunchedSession:
     """Starts commands by ``launch``, each by the plan that ``planner`` makes for it and a fresh instance name."""
 
     def __init__(
-        self, planner: Planner, requested: Requested, applied: Mapping[str, Any], cpus: tuple[int, ...]
+        self,
+        planner: Planner,
+        requested: Requested,
+        applied: Mapping[str, Any],
+        cpus: tuple[int, ...],
+        program: Path | None = None,
     ) -> None:
         self._planner = planner
         self._requested = requested
-        self._program = native.program("launch")
+        self._program = program or native.program("launch")
         self._names = (f"s{number}" for number in itertools.count(1))
         latency = processes.run(
             [self._program, "--cpus", format_cpu_list(cpus), "--channel-latency", "200"], timeout_s=10
@@ -83,7 +89,7 @@ class LaunchedSession:
 class LaunchedCommand:
     """One running ``launch``."""
 
-    def __init__(self, plan: LaunchPlan, program: Any, requested: Requested, timeout_s: float) -> None:
+    def __init__(self, plan: LaunchPlan, program: Path, requested: Requested, timeout_s: float) -> None:
         plan = replace(plan, deadline_ms=max(1, round(timeout_s * 1000)))
         self._plan, self._requested, self._killed = plan, requested, False
         self._deadline_ns = monotonic_ns() + round((timeout_s + GRACE_S) * NS_PER_S)
@@ -93,9 +99,8 @@ class LaunchedCommand:
         words = arguments(plan, program, report_write)
         self._asked_ns = monotonic_ns()
         try:
-            self._process = processes.spawn(
-                words, stdout=output_write, stderr=output_write, pass_fds=(report_write,), env={}
-            )
+            passed = (report_write,) if plan.seccomp_fd is None else (report_write, plan.seccomp_fd)
+            self._process = processes.spawn(words, stdout=output_write, stderr=output_write, pass_fds=passed, env={})
         finally:
             os.close(report_write)
             os.close(output_write)
@@ -211,6 +216,8 @@ def _applied(report: Report) -> dict[str, Any]:
             no_new_privs=report.applied["no_new_privs"] == "1",
             seccomp="filter" if report.applied["seccomp"] == "2" else "off",
         )
+        if users := report.applied.get("users"):
+            found["users"] = users
     return found
 
 

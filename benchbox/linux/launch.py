@@ -38,8 +38,20 @@ class MountStep:
 
 
 @dataclass(frozen=True)
+class IdMap:
+    """``count`` users (or groups) of a user namespace, from ``inside`` on, are the host's from ``outside`` on."""
+
+    inside: int
+    outside: int
+    count: int
+
+
+@dataclass(frozen=True)
 class LaunchPlan:
-    """One start, whole. ``capabilities`` None keeps all; ``deadline_ms`` 0 is no deadline."""
+    """One start, whole. ``capabilities`` None keeps all; ``deadline_ms`` 0 is no deadline.
+
+    The maps go with the namespace ``user``.
+    """
 
     command: tuple[str, ...]
     root: Root
@@ -52,6 +64,10 @@ class LaunchPlan:
     capabilities: tuple[int, ...] | None = None
     no_new_privs: bool = False
     seccomp_fd: int | None = None
+    new_keyring: bool = False
+    no_core: bool = False
+    uid_map: IdMap | None = None
+    gid_map: IdMap | None = None
     uid: int | None = None
     gid: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
@@ -82,6 +98,7 @@ def arguments(plan: LaunchPlan, program: Path, report_fd: int) -> list[str]:
     words += _cgroup_arguments(plan.cgroups)
     words += ["--cpus", format_cpu_list(plan.cpus)] if plan.cpus else []
     words += [f"--unshare-{name}" for name in plan.namespaces]
+    words += _map_arguments("--uid-map", plan.uid_map) + _map_arguments("--gid-map", plan.gid_map)
     words += ["--hostname", plan.hostname] if plan.hostname else []
     words += ["--loopback"] if plan.loopback else []
     words += [f"--{plan.root.kind}", str(plan.root.path), *([str(plan.root.scratch)] if plan.root.scratch else [])]
@@ -108,6 +125,10 @@ def _cgroup_arguments(plan: CgroupPlan) -> list[str]:
     return words
 
 
+def _map_arguments(option: str, ids: IdMap | None) -> list[str]:
+    return [option, str(ids.inside), str(ids.outside), str(ids.count)] if ids else []
+
+
 def _privilege_arguments(plan: LaunchPlan) -> list[str]:
     words = []
     if plan.uid is not None:
@@ -118,6 +139,8 @@ def _privilege_arguments(plan: LaunchPlan) -> list[str]:
         words += ["--cap-keep", ",".join(map(str, plan.capabilities))]
     if plan.no_new_privs:
         words += ["--no-new-privs"]
+    words += ["--new-keyring"] if plan.new_keyring else []
+    words += ["--no-core"] if plan.no_core else []
     if plan.seccomp_fd is not None:
         words += ["--seccomp", str(plan.seccomp_fd)]
     return words

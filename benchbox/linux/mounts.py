@@ -3,8 +3,10 @@
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from benchbox.errors import EnvironmentFailure, UnavailableError
 from benchbox.linux import syscalls
@@ -41,6 +43,54 @@ def bind(source: Path, target: Path, *, read_only: bool = False) -> None:
         if read_only:
             # A bind takes over the flags of its source: read-only needs a second step, mount(2).
             syscalls.mount("none", str(target), None, syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
+
+
+def mapped(source: Path, target: Path, user_namespace: int) -> None:
+    """Mount ``source`` on ``target``, read-only, with the owners of its files as ``user_namespace`` maps them.
+
+    A file of user 0 then belongs to whoever is user 0 in that namespace (an open descriptor). Raises OSError where
+    kernel or file system cannot (mount_setattr(2): ID-mapped mounts).
+    """
+    tree = syscalls.open_tree(os.fspath(source))
+    try:
+        syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_IDMAP | syscalls.MOUNT_ATTR_RDONLY, user_namespace)
+        syscalls.move_mount(tree, os.fspath(target))
+    finally:
+        os.close(tree)
+
+
+def can_be_layer(folder: Path, other: Path) -> bool:
+    """Say whether an overlay takes ``folder`` as a lower layer, with ``other``: older kernels refuse ID-mapped ones."""
+    try:
+        options = f"lowerdir={folder}:{other}"
+        syscalls.mount("overlay", str(folder), "overlay", syscalls.MS_RDONLY, options)
+    except OSError:
+        return False
+    detach(folder)
+    return True
+
+
+#: What every program may expect in /dev, with major and minor number (Documentation/admin-guide/devices.txt).
+DEVICES: Final = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_DEVICE_LINKS: Final = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+
+
+def devices(target: Path) -> None:
+    """Mount a minimal /dev on ``target``, read-only; its folder ``shm`` is one to mount on. Raises EnvironmentFailure.
+
+    Read-only means that nobody can change the nodes; what is behind them can be written to.
+    """
+    with _named(target):
+        flags = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
+        syscalls.mount("tmpfs", str(target), "tmpfs", flags, "mode=755,size=64k")
+        for name, (major, minor) in DEVICES.items():
+            os.mknod(target / name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+            (target / name).chmod(0o666)
+        for name, to in _DEVICE_LINKS.items():
+            (target / name).symlink_to(to)
+        (target / "shm").mkdir()
+        remount = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
+        syscalls.mount("none", str(target), None, remount | flags)
 
 
 def tmpfs(target: Path, mode: str = "1777") -> None:

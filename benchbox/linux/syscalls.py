@@ -5,6 +5,13 @@ import os
 from typing import Final
 
 CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWUSER: Final = 0x10000000
+AT_FDCWD: Final = -100
+OPEN_TREE_CLONE: Final = 1
+MOVE_MOUNT_F_EMPTY_PATH: Final = 4
+AT_EMPTY_PATH: Final = 0x1000
+MOUNT_ATTR_RDONLY: Final = 1
+MOUNT_ATTR_IDMAP: Final = 0x00100000
 MS_NODEV: Final = 4
 MS_NOEXEC: Final = 8
 MS_NOSUID: Final = 2
@@ -16,6 +23,9 @@ MS_PRIVATE: Final = 1 << 18
 MNT_DETACH: Final = 2
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
+
+#: Newer than the C libraries that benchbox runs with; their numbers are the same on all architectures.
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
@@ -49,3 +59,36 @@ def umount2(target: str, flags: int = 0) -> None:
 def prctl(option: int, argument: int) -> None:
     """prctl(2) for options with one number. Raises OSError."""
     _check(_libc.prctl(option, argument, 0, 0, 0), "prctl")
+
+
+class _MountAttributes(ctypes.Structure):
+    """``struct mount_attr`` of linux/mount.h."""
+
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def open_tree(path: str) -> int:
+    """Return a descriptor of a copy of the mount at ``path`` that is mounted nowhere yet. Raises OSError."""
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC
+    result: int = _libc.syscall(_OPEN_TREE, ctypes.c_int(AT_FDCWD), os.fsencode(path), ctypes.c_uint(flags))
+    _check(result, "open_tree", path)
+    return result
+
+
+def move_mount(tree: int, target: str) -> None:
+    """Mount what ``open_tree`` gave on ``target``. Raises OSError that names it."""
+    words = (ctypes.c_int(tree), b"", ctypes.c_int(AT_FDCWD), os.fsencode(target))
+    _check(_libc.syscall(_MOVE_MOUNT, *words, ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH)), "move_mount", target)
+
+
+def mount_setattr(tree: int, flags: int, user_namespace: int = 0) -> None:
+    """Set attributes of the mount that ``tree`` is a descriptor of. Raises OSError."""
+    attributes = _MountAttributes(flags, 0, 0, user_namespace)
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    words = (ctypes.c_int(tree), b"", ctypes.c_uint(AT_EMPTY_PATH), ctypes.byref(attributes), size)
+    _check(_libc.syscall(_MOUNT_SETATTR, *words), "mount_setattr")

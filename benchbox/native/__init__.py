@@ -1,6 +1,9 @@
 """The static programs that are built with the package (see ``hatch_build.py``)."""
 
+import json
 import os
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -21,3 +24,20 @@ def program(name: str) -> Path:
             hint="run ./benchboxw setup in a checkout, or install a wheel that was built for this platform",
         )
     return path
+
+
+@cache
+def syscalls() -> Mapping[str, Mapping[str, int]]:
+    """Return the numbers of the system calls, {machine: {name: number}}, as in the kernel headers of the build.
+
+    Raises UnavailableError where they were not written down.
+    """
+    path = _FOLDER / "syscalls.json"
+    try:
+        found: Mapping[str, Mapping[str, int]] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UnavailableError(
+            f"the table of system calls is not part of this installation ({path}: {error})",
+            hint="run ./benchboxw setup in a checkout, or install a wheel that was built for this platform",
+        ) from error
+    return found

@@ -86,10 +86,14 @@
 #define OPEN_CLOEXEC 1                 /* FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC */
 #define CREATE_COMMAND 6               /* FSCONFIG_CMD_CREATE */
 #define READ_ONLY_ATTRIBUTE 1          /* MOUNT_ATTR_RDONLY */
+#define NO_DEVICES_ATTRIBUTE 4         /* MOUNT_ATTR_NODEV */
 #define QUIET_ATTRIBUTES 14            /* MOUNT_ATTR_NOSUID, _NODEV, _NOEXEC */
 #define RANGE_CLOEXEC 4                /* CLOSE_RANGE_CLOEXEC */
+#define JOIN_SESSION_KEYRING 1         /* KEYCTL_JOIN_SESSION_KEYRING */
 #define CAPABILITY_VERSION_3 0x20080522
 #define SECCOMP_FILTER_MODE 2          /* SECCOMP_MODE_FILTER */
+#define SECCOMP_INSTALL 1              /* SECCOMP_SET_MODE_FILTER */
+#define SECCOMP_SPECULATION_AS_IS 4    /* SECCOMP_FILTER_FLAG_SPEC_ALLOW */
 
 #define MAX_CGROUPS 16
 #define MAX_SETTINGS 64
@@ -130,7 +134,7 @@ static struct {
     const char *environment[MAX_ENVIRONMENT + 1];
     int cgroup_count, setting_count, read_count, mount_count, environment_count;
     unsigned long long namespaces;
-    int new_cgroup_namespace, loopback, keep_environment, no_new_privs, drop_capabilities, die_with_parent, announce;
+    int new_cgroup_namespace, loopback, keep_environment, no_new_privs, drop_capabilities, die_with_parent, announce, new_keyring, no_core;
     uint64_t kept_capabilities;
     struct id_map uid_map, gid_map;
     enum root_kind root_kind;
@@ -150,6 +154,7 @@ static struct shared {
 static struct {
     uint64_t requested_ns, cgroups_ns, exec_ns, ready_ns, exited_ns, cleaned_ns;
     int status, timed_out, ended;
+    char users[96];
 } seen;
 
 static volatile sig_atomic_t asked_to_end;
@@ -256,10 +261,12 @@ static void remove_cgroup(const struct cgroup *group)
     }
 }
 
+static int own_users(void) { return (plan.namespaces & CLONE_NEWUSER) != 0; }
+
 static void remove_scratch(void)
 {
     /* What a command leaves that wrote nothing, deepest first; only one that did write needs the walk. */
-    static const char *const folders[] = {"work/work", "work", "upper"};
+    static const char *const folders[] = {"work/work", "work", "upper", "root"};
     char path[PATH_MAX];
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
         if (!join_path(path, sizeof path, plan.scratch, folders[i])) rmdir(path);
@@ -404,21 +411,50 @@ static void bring_up_loopback(void)
     close(fd);
 }
 
+/* Only after this is the command's root another user outside, who may not get to the paths of the plan. */
+static void become_root_inside(void)
+{
+    if (own_users() && (syscall(SYS_setresgid, 0, 0, 0) || syscall(SYS_setresuid, 0, 0, 0))) fail("cannot become root in the user namespace");
+}
+
 static void mount_overlay(void)
 {
     char options[3 * PATH_MAX];
     int length = snprintf(options, sizeof options, "lowerdir=%s,upperdir=%s/upper,workdir=%s/work", plan.root, plan.scratch, plan.scratch);
     if (length < 0 || (size_t)length >= sizeof options) { errno = ENAMETOOLONG; fail("overlay on %s", plan.root); }
     /* Mounted over the scratch folder itself: one folder less to make and remove, and nobody outside sees it. */
-    if (mount("overlay", plan.scratch, "overlay", 0, options)) fail("cannot mount an overlay of %s on %s", plan.root, plan.scratch);
+    if (mount("overlay", plan.scratch, "overlay", MS_NODEV, options)) fail("cannot mount an overlay of %s on %s", plan.root, plan.scratch);
     if (chdir(plan.scratch)) fail("cannot enter %s", plan.scratch);
+}
+
+/* By the root inside, because an overlay acts on its layers as whoever mounted it; so all paths are taken up before.
+ * That user may not set the xattrs in which overlays keep notes, but may set others (userxattr). */
+static void mount_overlay_as_root_inside(void)
+{
+    char options[128];
+    int lower = open(plan.root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (lower < 0) fail("cannot open %s", plan.root);
+    if (chdir(plan.scratch)) fail("cannot enter %s", plan.scratch);
+    snprintf(options, sizeof options, "lowerdir=/proc/self/fd/%d,upperdir=upper,workdir=work,userxattr", lower);
+    become_root_inside();
+    if (mount("overlay", "root", "overlay", MS_NODEV, options)) fail("cannot mount an overlay of %s in a user namespace", plan.root);
+    if (chdir("root")) fail("cannot enter %s/root", plan.scratch);
+    close(lower);
+}
+
+/* Adds to what the mount has: that may be locked, and a remount would have to repeat it. */
+static int add_attributes(int folder, const char *path, unsigned how, uint64_t attributes)
+{
+    struct mount_attributes wanted = {.set = attributes};
+    return (int)syscall(SYS_mount_setattr, folder, path, how, &wanted, sizeof wanted);
 }
 
 static void mount_bind_root(int read_only)
 {
     /* Without what is mounted below: a read-only root would not make that read-only. */
     if (mount(plan.root, plan.root, NULL, MS_BIND, NULL) || chdir(plan.root)) fail("cannot bind the root %s", plan.root);
-    if (read_only && mount(NULL, ".", NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL)) fail("cannot make the root %s read-only", plan.root);
+    if (add_attributes(AT_FDCWD, ".", 0, NO_DEVICES_ATTRIBUTE | (read_only ? READ_ONLY_ATTRIBUTE : 0))) fail("cannot make the root %s %s", plan.root, read_only ? "read-only" : "one without devices");
+    become_root_inside();
 }
 
 static int new_file_system(const char *type, unsigned attributes)
@@ -433,11 +469,10 @@ static int new_file_system(const char *type, unsigned attributes)
 
 static int bind_source(const struct mount_step *step)
 {
-    struct mount_attributes read_only = {.set = READ_ONLY_ATTRIBUTE};
     int tree = (int)syscall(SYS_open_tree, AT_FDCWD, step->source, TREE_CLONE | TREE_RECURSIVE | O_CLOEXEC);
     if (tree < 0) fail("cannot bind %s", step->source);
     /* With all that is mounted below it: there must be no way to write. */
-    if (step->kind == MOUNT_READ_ONLY_BIND && syscall(SYS_mount_setattr, tree, "", ITSELF | TREE_RECURSIVE, &read_only, sizeof read_only))
+    if (step->kind == MOUNT_READ_ONLY_BIND && add_attributes(tree, "", ITSELF | TREE_RECURSIVE, READ_ONLY_ATTRIBUTE))
         fail("cannot make %s read-only", step->source);
     return tree;
 }
@@ -445,12 +480,11 @@ static int bind_source(const struct mount_step *step)
 /* What comes from outside the new root is taken up before it is entered and put down after. */
 static void take_up_trees(void)
 {
-    int separate_user = (plan.namespaces & CLONE_NEWUSER) != 0;
     for (int i = 0; i < plan.mount_count; i++) {
         struct mount_step *step = &plan.mounts[i];
         if (step->kind == MOUNT_BIND || step->kind == MOUNT_READ_ONLY_BIND) step->tree = bind_source(step);
-        if (step->kind == MOUNT_PROC && separate_user) step->tree = new_file_system("proc", QUIET_ATTRIBUTES);
-        if (step->kind == MOUNT_SYS && separate_user) step->tree = new_file_system("sysfs", QUIET_ATTRIBUTES | READ_ONLY_ATTRIBUTE);
+        if (step->kind == MOUNT_PROC && own_users()) step->tree = new_file_system("proc", QUIET_ATTRIBUTES);
+        if (step->kind == MOUNT_SYS && own_users()) step->tree = new_file_system("sysfs", QUIET_ATTRIBUTES | READ_ONLY_ATTRIBUTE);
     }
 }
 
@@ -470,12 +504,25 @@ static void make_read_only(const char *path)
     if (mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL)) fail("cannot make %s read-only", path);
 }
 
+/* An empty folder that nobody can write to, to bind over others: a bind costs less than a file system of its own.
+ * sysfs has some that stay empty for ever, because others are mounted there. */
+static char empty_folder[PATH_MAX];
+
+static void find_empty_folder(const char *sys)
+{
+    static const char *const candidates[] = {"fs/cgroup", "kernel/debug", "kernel/tracing", "fs/pstore"};
+    for (size_t i = 0; i < sizeof candidates / sizeof *candidates && !*empty_folder; i++)
+        if (join_path(empty_folder, sizeof empty_folder, sys, candidates[i]) || access(empty_folder, F_OK)) *empty_folder = 0;
+}
+
 static void mask(const char *path)
 {
-    /* Only a path that is not there may be passed over, never one that could not be masked. */
-    if (access(path, F_OK) && errno == ENOENT) return;
     if (!mount("/dev/null", path, NULL, MS_BIND, NULL)) return;
-    if (errno != ENOTDIR || mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0,nr_inodes=1")) fail("cannot mask %s", path);
+    /* Only a path that is not there may be passed over, never one that could not be masked. */
+    if (errno == ENOENT && access(path, F_OK)) return;
+    /* A folder can only be hidden by a folder. */
+    if (errno == ENOTDIR && *empty_folder && !mount(empty_folder, path, NULL, MS_BIND, NULL)) return;
+    if (*empty_folder || errno != ENOTDIR || mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0,nr_inodes=1")) fail("cannot mask %s", path);
 }
 
 static const struct { const char *name; unsigned major, minor; } devices[] = {
@@ -487,7 +534,7 @@ static int host_devices[DEVICES];
 /* A user namespace may not make device nodes, it may only bind those that are there. */
 static void take_up_devices(void)
 {
-    for (size_t i = 0; i < DEVICES && (plan.namespaces & CLONE_NEWUSER); i++) {
+    for (size_t i = 0; i < DEVICES && own_users(); i++) {
         char path[32];
         snprintf(path, sizeof path, "/dev/%s", devices[i].name);
         host_devices[i] = (int)syscall(SYS_open_tree, AT_FDCWD, path, TREE_CLONE | O_CLOEXEC);
@@ -511,7 +558,7 @@ static void make_device(size_t i, const char *folder)
 {
     char path[PATH_MAX];
     if (join_path(path, sizeof path, folder, devices[i].name)) fail("%s", folder);
-    if (!(plan.namespaces & CLONE_NEWUSER)) {
+    if (!own_users()) {
         if (mknod(path, S_IFCHR | 0666, makedev(devices[i].major, devices[i].minor))) fail("cannot make %s", path);
         return;
     }
@@ -540,6 +587,7 @@ static void mount_step(const struct mount_step *step)
     if (step->tree >= 0) {
         if (step->source) put_down(step->tree, step->path);
         else put_down_making_folder(step->tree, step->path);
+        if (step->kind == MOUNT_SYS) find_empty_folder(step->path);
         return;
     }
     switch (step->kind) {
@@ -548,6 +596,7 @@ static void mount_step(const struct mount_step *step)
         break;
     case MOUNT_SYS:
         if (mount_making_folder("sysfs", step->path, "sysfs", quiet | MS_RDONLY, NULL)) fail("cannot mount sysfs on %s", step->path);
+        find_empty_folder(step->path);
         break;
     case MOUNT_TMPFS:
         if (mount_making_folder("tmpfs", step->path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")) fail("cannot mount a tmpfs on %s", step->path);
@@ -560,23 +609,40 @@ static void mount_step(const struct mount_step *step)
     }
 }
 
+/* The null device that a command was started with is the host's: root could change its mode for everybody, through
+ * the open descriptor. */
+static void reopen_null(void)
+{
+    struct stat status;
+    for (int fd = 0; fd < 3; fd++) {
+        if (fstat(fd, &status) || !S_ISCHR(status.st_mode) || status.st_rdev != makedev(1, 3)) continue;
+        int own = open("/dev/null", (fcntl(fd, F_GETFL) & O_ACCMODE) | O_CLOEXEC);
+        if (own < 0 && errno == ENOENT) continue; /* a root without devices */
+        if (own < 0 || dup2(own, fd) < 0) fail("cannot open /dev/null");
+        close(own);
+    }
+}
+
 static void enter_root(void)
 {
-    if (plan.root_kind == ROOT_HOST) return;
+    if (plan.root_kind == ROOT_HOST) { become_root_inside(); return; }
     if (plan.root_kind == ROOT_CHROOT) {
         if (chroot(plan.root) || chdir("/")) fail("cannot change the root to %s", plan.root);
+        become_root_inside();
         return;
     }
     /* Without this, mounts made here would show in the host's own tree where that is shared (systemd makes it so). */
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)) fail("cannot make the mounts private");
     take_up_trees();
     take_up_devices();
-    if (plan.root_kind == ROOT_OVERLAY) mount_overlay();
+    if (plan.root_kind == ROOT_OVERLAY && own_users()) mount_overlay_as_root_inside();
+    else if (plan.root_kind == ROOT_OVERLAY) mount_overlay();
     else mount_bind_root(plan.root_kind == ROOT_READ_ONLY_BIND);
     /* Stacks the old root on the new one at the same place, so that no folder is needed to put it. */
     if (syscall(SYS_pivot_root, ".", ".")) fail("cannot pivot into the new root");
     if (umount2(".", MNT_DETACH) || chdir("/")) fail("cannot detach the old root");
     for (int i = 0; i < plan.mount_count; i++) mount_step(&plan.mounts[i]);
+    reopen_null();
 }
 
 /* Before the user is changed: that takes the capability away that this needs. */
@@ -605,15 +671,38 @@ static void change_user(void)
     if (plan.uid >= 0 && syscall(SYS_setresuid, plan.uid, plan.uid, plan.uid)) fail("cannot become user %ld", plan.uid);
 }
 
-static void install_filter(void)
+/* Read by the parent: in the child the descriptor may have had to give way to the one for readiness. */
+static struct filter_program filter;
+
+static void load_filter(void)
 {
     static struct filter_instruction instructions[MAX_FILTER];
     if (plan.seccomp < 0) return;
     ssize_t length = pread(plan.seccomp, instructions, sizeof instructions, 0);
-    if (length <= 0 || (size_t)length % sizeof *instructions) { errno = EINVAL; fail("the seccomp program on descriptor %d is none", plan.seccomp); }
-    struct filter_program program = {.length = (unsigned short)((size_t)length / sizeof *instructions), .instructions = instructions};
+    if (length <= 0 || (size_t)length % sizeof *instructions) { if (length >= 0) errno = EINVAL; die("no seccomp program on descriptor %d", plan.seccomp); }
+    filter = (struct filter_program){.length = (unsigned short)((size_t)length / sizeof *instructions), .instructions = instructions};
+}
+
+static void install_filter(void)
+{
+    if (plan.seccomp < 0) return;
     shared->seccomp = SECCOMP_FILTER_MODE;
-    if (prctl(PR_SET_SECCOMP, SECCOMP_FILTER_MODE, &program, 0, 0)) fail("cannot install the seccomp program");
+    /* Kernels before 5.16 would slow speculation down for whoever has a filter: mitigations are the host's to choose,
+     * and the same for all that is compared. */
+    if (!syscall(SYS_seccomp, SECCOMP_INSTALL, SECCOMP_SPECULATION_AS_IS, &filter)) return;
+    if (errno != EINVAL || syscall(SYS_seccomp, SECCOMP_INSTALL, 0, &filter)) fail("cannot install the seccomp program");
+}
+
+/* The caller's keys are not the command's. EPERM: inside another container, where nobody gets at keys. */
+static void leave_keyring(void)
+{
+    if (plan.new_keyring && syscall(SYS_keyctl, JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS && errno != EPERM) fail("cannot make a session keyring");
+}
+
+static void forbid_core(void)
+{
+    struct rlimit none = {0, 0};
+    if (plan.no_core && setrlimit(RLIMIT_CORE, &none)) fail("cannot forbid core files");
 }
 
 static void read_back(void)
@@ -638,7 +727,6 @@ static void pass_ready_descriptor(int ready_end)
 {
     static char variable[64];
     if (plan.ready < 0) return;
-    plan.seccomp = out_of_the_way(plan.seccomp);
     if (ready_end == plan.ready ? fcntl(ready_end, F_SETFD, 0) < 0 : dup2(ready_end, plan.ready) < 0) fail("cannot pass descriptor %d", plan.ready);
     snprintf(variable, sizeof variable, "BENCHBOX_READY=%d", plan.ready);
     plan.environment[plan.environment_count++] = variable;
@@ -680,7 +768,6 @@ __attribute__((noreturn, noinline)) static void run_child(const int exec_pipe[2]
     }
     pin();
     if (plan.new_cgroup_namespace && unshare(CLONE_NEWCGROUP)) fail("cannot make a cgroup namespace");
-    if (plan.namespaces & CLONE_NEWUSER && (syscall(SYS_setresgid, 0, 0, 0) || syscall(SYS_setresuid, 0, 0, 0))) fail("cannot become root in the user namespace");
     if (plan.hostname && sethostname(plan.hostname, strlen(plan.hostname))) fail("cannot set the host name");
     if (plan.loopback) bring_up_loopback();
     enter_root();
@@ -689,6 +776,8 @@ __attribute__((noreturn, noinline)) static void run_child(const int exec_pipe[2]
     /* One descriptor that stays open could lead out of the new root. */
     if (syscall(SYS_close_range, plan.ready > 2 ? (unsigned)plan.ready + 1 : 3u, ~0u, RANGE_CLOEXEC)) fail("cannot close descriptors");
     if (plan.ready > 3 && syscall(SYS_close_range, 3u, (unsigned)plan.ready - 1, RANGE_CLOEXEC)) fail("cannot close descriptors");
+    leave_keyring();
+    forbid_core();
     if (plan.drop_capabilities) bound_capabilities();
     change_user();
     if (plan.drop_capabilities) drop_capabilities();
@@ -704,6 +793,19 @@ __attribute__((noreturn, noinline)) static void run_child(const int exec_pipe[2]
 
 /* ---- the parent: clone, watch, reap ---- */
 
+/* What the kernel holds, not what was written to it. */
+static void read_users(const char *folder)
+{
+    char path[PATH_MAX], content[64] = "";
+    unsigned inside, outside, count;
+    if (join_path(path, sizeof path, folder, "uid_map")) return;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    if (read(fd, content, sizeof content - 1) > 0 && sscanf(content, "%u %u %u", &inside, &outside, &count) == 3)
+        snprintf(seen.users, sizeof seen.users, "%u %u %u", inside, outside, count);
+    close(fd);
+}
+
 static void write_id_maps(pid_t pid)
 {
     char folder[64], line[128], number[32];
@@ -717,6 +819,7 @@ static void write_id_maps(pid_t pid)
     if (geteuid() != 0) put(folder, "setgroups", "deny");
     snprintf(line, sizeof line, "%s %s %s", plan.gid_map.inside, plan.gid_map.outside, plan.gid_map.count);
     if (put(folder, "gid_map", line)) die("cannot map groups (%s)", line);
+    read_users(folder);
 }
 
 /* clone3(2) without a function of its own: a child that borrows its parent's memory (CLONE_VM) runs on the parent's
@@ -745,7 +848,7 @@ static uint64_t clone_flags(int cgroup)
 {
     /* The child borrows this process's memory until it executes (as vfork(2) does): nothing is copied, and the CPU is
      * its own at once. A user namespace needs us awake meanwhile, to write its maps. */
-    uint64_t borrowed = plan.namespaces & CLONE_NEWUSER ? 0 : CLONE_VM | CLONE_VFORK;
+    uint64_t borrowed = own_users() ? 0 : CLONE_VM | CLONE_VFORK;
     return plan.namespaces | CLONE_PIDFD | borrowed | (cgroup >= 0 ? INTO_CGROUP : 0);
 }
 
@@ -824,32 +927,30 @@ static void watch(pid_t pid, int pidfd, int exec_end, int ready_end, const sigse
     }
 }
 
-/* The root of a user namespace must be able to write in its own layer. */
-static void give_scratch_to_user(void)
+static void give_to_root_inside(const char *path)
 {
-    static const char *const folders[] = {".", "upper", "work"};
-    uid_t user = (uid_t)strtoul(plan.uid_map.outside, NULL, 10);
-    gid_t users = (gid_t)strtoul(plan.gid_map.outside, NULL, 10);
-    char path[PATH_MAX];
-    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
-        if (join_path(path, sizeof path, plan.scratch, folders[i]) || chown(path, user, users)) die("cannot give %s to user %s", path, plan.uid_map.outside);
+    if (own_users() && chown(path, (uid_t)strtoul(plan.uid_map.outside, NULL, 10), (gid_t)strtoul(plan.gid_map.outside, NULL, 10)))
+        die("cannot give %s to the root of the user namespace", path);
 }
 
 static void make_scratch(void)
 {
+    static const char *const folders[] = {"upper", "work", "root"};
     char path[PATH_MAX];
     if (plan.root_kind != ROOT_OVERLAY) return;
     if (mkdir(plan.scratch, 0755)) die("cannot make %s", plan.scratch);
     made_scratch = 1;
-    if (join_path(path, sizeof path, plan.scratch, "upper") || mkdir(path, 0755)) die("cannot make %s", path);
-    if (join_path(path, sizeof path, plan.scratch, "work") || mkdir(path, 0755)) die("cannot make %s", path);
-    if (plan.namespaces & CLONE_NEWUSER) give_scratch_to_user();
+    give_to_root_inside(plan.scratch);
+    for (int i = 0; i < (own_users() ? 3 : 2); i++) {
+        if (join_path(path, sizeof path, plan.scratch, folders[i]) || mkdir(path, 0755)) die("cannot make %s", path);
+        give_to_root_inside(path);
+    }
 }
 
 static void start_and_watch(void)
 {
     int exec_pipe[2], ready_pipe[2] = {-1, -1}, go_pipe[2] = {-1, -1}, pidfd = -1;
-    int separate_user = (plan.namespaces & CLONE_NEWUSER) != 0;
+    int separate_user = own_users();
     sigset_t signals;
     catch_signals(&signals);
     make_cgroups();
@@ -901,6 +1002,7 @@ static void report_all(void)
     report_stage("cleaned", seen.cleaned_ns);
     report("applied cpus %s\napplied capabilities %llx\napplied no_new_privs %d\napplied seccomp %d\n", shared->cpus,
            (unsigned long long)shared->capabilities, shared->no_new_privs, shared->seccomp);
+    if (*seen.users) report("applied users %s\n", seen.users);
     report_end();
     write_all(plan.report, report_text, report_length);
 }
@@ -962,6 +1064,8 @@ static const char help[] =
     "  --uid N, --gid N         run as this user and group\n"
     "  --cap-keep LIST          drop all capabilities but these numbers (0,1,3); \"\" drops all, as --uid does\n"
     "  --no-new-privs           no program may gain privileges\n"
+    "  --new-keyring            start with an empty session keyring\n"
+    "  --no-core                write no core files\n"
     "  --seccomp FD             install the classic BPF program (struct sock_filter[]) read from FD\n"
     "\n"
     "command:\n"
@@ -1052,6 +1156,13 @@ static void set_root(const char *option, enum root_kind kind)
     if (kind == ROOT_OVERLAY && (strpbrk(plan.root, ",:\\") || strpbrk(plan.scratch, ",:\\"))) misuse("%s: a path with ',', ':' or '\\' cannot be an overlay layer", option);
 }
 
+static const char *id_argument(const char *option)
+{
+    const char *text = next_argument(option);
+    if (!*text || strspn(text, "0123456789") != strlen(text) || strlen(text) > 10) misuse("'%s' is no user or group number", text);
+    return text;
+}
+
 static void set_cpus(const char *option)
 {
     cpu_set_t set;
@@ -1061,9 +1172,9 @@ static void set_cpus(const char *option)
 
 static void set_map(const char *option, struct id_map *map)
 {
-    map->inside = next_argument(option);
-    map->outside = next_argument(option);
-    map->count = next_argument(option);
+    map->inside = id_argument(option);
+    map->outside = id_argument(option);
+    map->count = id_argument(option);
 }
 
 static void keep_capabilities(const char *option)
@@ -1102,6 +1213,7 @@ static const struct { const char *name; enum root_kind kind; } root_options[] = 
 static const struct { const char *name; int *flag; } flag_options[] = {
     {"--unshare-cgroup", &plan.new_cgroup_namespace}, {"--loopback", &plan.loopback}, {"--no-new-privs", &plan.no_new_privs},
     {"--die-with-parent", &plan.die_with_parent}, {"--announce", &plan.announce},
+    {"--new-keyring", &plan.new_keyring}, {"--no-core", &plan.no_core},
 };
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
@@ -1245,6 +1357,7 @@ int main(int argc, char **argv)
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     /* Whoever holds the report may not be held up by a command that keeps the descriptor. */
     if (plan.report >= 0 && fcntl(plan.report, F_SETFD, FD_CLOEXEC)) misuse("%s", "--report: no such descriptor");
+    load_filter();
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) die("cannot map a page");
     start_and_watch();

@@ -9,19 +9,23 @@ import pytest
 from pydantic import ValidationError
 
 from benchbox.environments import container, native
-from benchbox.environments.container import KEPT_CAPABILITIES, Options, container_plan
+from benchbox.environments.container import KEPT_CAPABILITIES, Options, Prepared, container_plan
 from benchbox.environments.native import native_plan
 from benchbox.linux.cgroups import CgroupPlan, Group
-from benchbox.linux.launch import LaunchPlan, Root
+from benchbox.linux.launch import IdMap, LaunchPlan, MountStep, Root
 from benchbox.model import Command, EnvironmentSpec
 
 COMMAND = Command(("/bin/ready", "-x"), {"A": "b"}, "/data", stays=True, signals_ready=True)
 GROUPS = CgroupPlan((Group(Path("/cg/leaf"), 2),))
-IMAGE, SCRATCH = Path("/image"), Path("/scratch/s1")
+IMAGE, LAYERS, DEVICES = Path("/image"), Path("/layers"), Path("/devices")
+MAPS = (IdMap(0, 100000, 65536), IdMap(0, 200000, 65536))
 
 
-def in_container(**options: Any) -> LaunchPlan:
-    return container_plan(COMMAND, IMAGE, SCRATCH, GROUPS, (1, 2), Options(**options))
+PREPARED = Prepared(IMAGE, LAYERS, DEVICES)
+
+
+def in_container(prepared: Prepared = PREPARED, **options: Any) -> LaunchPlan:
+    return container_plan(COMMAND, prepared, "s1", GROUPS, (1, 2), Options(**options))
 
 
 def test_native_is_a_root_and_cgroups() -> None:
@@ -37,7 +41,10 @@ def test_a_container_differs_by_its_isolation_only() -> None:
     different = {
         field.name for field in fields(LaunchPlan) if getattr(plain, field.name) != getattr(isolated, field.name)
     }
-    assert different == {"root", "namespaces", "mounts", "hostname", "loopback", "capabilities", "no_new_privs"}
+    assert different == {
+        "root", "namespaces", "mounts", "hostname", "loopback", "capabilities", "no_new_privs", "new_keyring",
+        "no_core", "uid", "gid",
+    }  # fmt: skip
 
 
 def test_a_container_has_every_namespace_but_that_of_users() -> None:
@@ -56,17 +63,30 @@ def test_without_a_network_of_its_own_nothing_is_brought_up() -> None:
 
 def test_its_root_is_a_layer_over_the_image_or_the_image_read_only() -> None:
     """Never the image itself, writable."""
-    assert in_container().root == Root("root-overlay", IMAGE, SCRATCH)
+    assert in_container().root == Root("root-overlay", IMAGE, LAYERS / "s1")
     assert in_container(root="bind").root == Root("root-ro-bind", IMAGE)
 
 
 def test_the_kernel_s_files_are_mounted_before_they_are_masked() -> None:
     """A mask below a mount that comes later would be covered; it needs /dev/null."""
-    steps = [(step.kind, step.path) for step in in_container().mounts]
-    for kind, path in steps:
-        if kind in ("mask", "ro"):
-            assert steps.index(("proc", "/proc")) < steps.index((kind, path))
-            assert steps.index(("dev", "/dev")) < steps.index((kind, path))
+    steps = list(in_container().mounts)
+    before = [MountStep("bind", "/dev", DEVICES), MountStep("proc", "/proc"), MountStep("sys", "/sys")]
+    hiding = [step for step in steps if step.kind in ("mask", "ro")]
+    assert {step.path for step in hiding} == {*container.MASKED, *container.READ_ONLY}
+    assert max(map(steps.index, before)) < min(map(steps.index, hiding))
+
+
+def test_the_filter_is_the_session_s() -> None:
+    """Its descriptor is handed to each start; without it there is none."""
+    assert in_container(Prepared(IMAGE, LAYERS, DEVICES, seccomp_fd=9)).seccomp_fd == 9
+    assert in_container().seccomp_fd is None
+
+
+def test_users_are_others_where_they_are_mapped() -> None:
+    """Root inside is the root of its own namespace, all groups of the caller are left."""
+    plan = in_container(Prepared(IMAGE, LAYERS, DEVICES, id_maps=MAPS))
+    assert (plan.uid_map, plan.gid_map, plan.uid, plan.gid) == (*MAPS, 0, 0)
+    assert "user" in plan.namespaces
 
 
 def test_privileges_are_dropped_to_the_documented_ones() -> None:
