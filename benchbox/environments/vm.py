@@ -40,7 +40,7 @@ from benchbox.model import (
 )
 from benchbox.units import format_cpu_list
 from benchbox.virt import accelerator, private_root
-from benchbox.virt.accelerator import Proof
+from benchbox.virt.accelerator import PROOF_TIMEOUT_S, Proof
 from benchbox.virt.client import Client, Connection
 from benchbox.virt.domain import DomainType, GuestSpec
 from benchbox.virt.messages import GuestOrder
@@ -60,7 +60,8 @@ class Options(BaseModel):
     """The options of a ``vm`` environment.
 
     ``kernel`` is ``host``, ``distribution`` or a path; ``kernel_modules`` the folder of the modules of a path.
-    ``cmdline`` is added to the kernel's options. ``boot_timeout_s`` is the deadline from the request to the command.
+    ``cmdline`` is added to the kernel's options. ``boot_timeout_s`` is the deadline from the request to the command,
+    ``proof_timeout_s`` that of the guest which is to prove KVM, to its first process.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +73,7 @@ class Options(BaseModel):
     machine: str = "q35"
     cmdline: str = ""
     boot_timeout_s: float = Field(default=60.0, gt=0)
+    proof_timeout_s: float = Field(default=PROOF_TIMEOUT_S, gt=0)
 
     @property
     def embedded(self) -> bool:
@@ -186,7 +188,7 @@ class Orders:
         order = GuestOrder(
             self._spec(hardware, number),
             command and replace(command, env={**command.env, READY_VARIABLE: _READY_PATH}),
-            accelerator.PROOF_TIMEOUT_S if command is None else plan.options.boot_timeout_s,
+            plan.options.proof_timeout_s if command is None else plan.options.boot_timeout_s,
             plan.cgroup_base,
             f"{plan.label}-{number}",
             plan.mems,
@@ -361,6 +363,7 @@ def _proof(plan: GuestPlan, client: Client, orders: Orders) -> Proof:
         "machine": plan.options.machine,
         "cmdline": plan.options.cmdline,
         "uri": plan.options.uri,
+        "timeout_s": plan.options.proof_timeout_s,
     }
 
     def boot(disabled_features: tuple[str, ...]) -> Outcome:

@@ -4,10 +4,15 @@
 read from them; ``launch`` executes a plan for processes, the functions below execute it for QEMU. A group is made below
 a base folder per run, so that one ledger entry a hierarchy covers every sample.
 
+Where a service manager has delegated a v2 group to this process (systemd's ``Delegate=``), groups are made in that one,
+else in the tree's root. A v2 group that has processes of its own can limit nothing below it, so the supervisor steps
+aside from a group that was delegated to it.
+
 On a hybrid host the controllers sit in v1 hierarchies, and the v2 tree is joined as well: even without controllers it
 has ``cgroup.kill``, ``cpu.stat`` and the pressure files.
 
-Sources: Documentation/admin-guide/cgroup-v1/ and Documentation/admin-guide/cgroup-v2.rst of the Linux kernel.
+Sources: Documentation/admin-guide/cgroup-v1/ and Documentation/admin-guide/cgroup-v2.rst of the Linux kernel,
+https://systemd.io/CGROUP_DELEGATION.
 """
 
 import contextlib
@@ -30,6 +35,7 @@ Mode = Literal["v1", "v2", "hybrid", "none"]
 CONTROLLERS: Final = ("cpuset", "cpu", "cpuacct", "memory", "pids", "blkio")
 _V2_CONTROLLERS: Final = ("cpuset", "cpu", "memory", "pids", "io")
 _QUOTA_PERIOD_US: Final = 100_000
+_DELEGATE: Final = "give benchbox a cgroup of its own: systemd-run --scope -p Delegate=yes benchbox run ..."
 _V2_ALWAYS: Final = ("cpu.stat", "cpu.pressure", "io.pressure", "memory.pressure")
 
 _READS_V1: Final[Mapping[str, tuple[str, ...]]] = {
@@ -51,15 +57,19 @@ _READS_V2: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Layout:
-    """What this host mounts: v1 hierarchies by controller, the v2 tree and the controllers it offers there."""
+    """What this host mounts: v1 hierarchies by controller, the v2 tree and the controllers it offers there.
+
+    ``v2`` is the group that ours are made in: the tree's root, or the one that was ``delegated`` to this process.
+    """
 
     mode: Mode
     v1: Mapping[str, Path] = field(default_factory=dict)
     v2: Path | None = None
     v2_controllers: tuple[str, ...] = ()
+    delegated: bool = False
 
     def roots(self) -> tuple[Path, ...]:
-        """The mount point of each hierarchy that a plan uses, each once, the v2 tree last."""
+        """The folder in each hierarchy that a plan makes groups in, each once, the v2 tree last."""
         used = [self.v1[name] for name in CONTROLLERS if name in self.v1 and not self._superseded(name)]
         return tuple(dict.fromkeys([*used, *([self.v2] if self.v2 else [])]))
 
@@ -135,9 +145,73 @@ def detect(root: Path = Path("/")) -> Layout:
     found = parse_mountinfo((root / "proc/self/mountinfo").read_text())
     if found.v2 is None:
         return found
-    offered = _read_or_empty(root / found.v2.relative_to("/") / "cgroup.controllers").split()
+    tree = root / found.v2.relative_to("/")
+    home = _delegated_to_us(tree, _read_or_empty(root / "proc/self/cgroup")) if found.mode == "v2" else None
+    offered = _read_or_empty((home or tree) / "cgroup.controllers").split()
     usable = tuple(name for name in _V2_CONTROLLERS if name in offered and _v1_name(name) not in found.v1)
-    return Layout(found.mode, found.v1, found.v2, usable)
+    v2 = Path("/", home.relative_to(root)) if home else found.v2
+    return Layout(found.mode, found.v1, v2, usable, delegated=home is not None)
+
+
+def _delegated_to_us(tree: Path, membership: str) -> Path | None:
+    """Return the group of the v2 tree that was delegated to this process, None for none that it could use.
+
+    That is the one it is in (cgroups(7), /proc/self/cgroup), or the one above: it has stepped aside, or was started in
+    a subgroup. One that others are in as well cannot be used; who may use the whole tree does that instead.
+    """
+    path = next((line.removeprefix("0::/") for line in membership.splitlines() if line.startswith("0::/")), "")
+    own = tree / path
+    if ".." in Path(path).parts or not own.is_dir():  # outside of our namespace or mount
+        return None
+    for folder in (own, own.parent):
+        if folder != tree and folder.is_relative_to(tree) and _is_delegated(folder):
+            return folder if not _others_in(folder) or not os.access(tree, os.W_OK) else None
+    return None
+
+
+def _is_delegated(folder: Path) -> bool:
+    """Say whether systemd marks ``folder`` as left to whoever runs in it."""
+    for name in ("trusted.delegate", "user.delegate"):
+        with contextlib.suppress(OSError):
+            if os.getxattr(folder, name) == b"1":
+                return True
+    return False
+
+
+def _is_in(folder: Path) -> bool:
+    return str(os.getpid()) in _read_or_empty(folder / "cgroup.procs").split()
+
+
+def _others_in(folder: Path) -> list[int]:
+    """Return the processes that are in ``folder`` itself, this one excepted."""
+    return [pid for pid in map(int, _read_or_empty(folder / "cgroup.procs").split()) if pid != os.getpid()]
+
+
+def refuge(layout: Layout, name: str) -> Path | None:
+    """Return where ``step_aside`` is to go so that groups in ``layout.v2`` can have limits; None if nobody needs to."""
+    return layout.v2 / name if layout.delegated and layout.v2 and _is_in(layout.v2) else None
+
+
+def step_aside(folder: Path) -> None:
+    """Make the group ``folder`` and move this process into it. Raises EnvironmentFailure."""
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise EnvironmentFailure(f"{folder}: {error.strerror}", hint=_DELEGATE) from error
+    _write(folder / "cgroup.procs", "0")
+
+
+def step_back(folder: Path) -> None:
+    """Undo ``step_aside``, also that of a process that has died; the groups beside ``folder`` are gone already.
+
+    Raises EnvironmentFailure where a group beside it still has limits.
+    """
+    home = folder.parent
+    if _is_in(folder):
+        if enabled := _read_or_empty(home / "cgroup.subtree_control").split():
+            _write(home / "cgroup.subtree_control", " ".join(f"-{name}" for name in enabled))
+        _write(home / "cgroup.procs", "0")
+    remove_tree(folder)
 
 
 def availability(layout: Layout, limits: Limits) -> Availability:
@@ -147,6 +221,9 @@ def availability(layout: Layout, limits: Limits) -> Availability:
     for path in layout.roots():
         if not os.access(path, os.W_OK):
             return Availability.no(f"{path}: no permission to make cgroups", "run as root")
+    if layout.delegated and layout.v2 and (others := _others_in(layout.v2)):
+        pids = ", ".join(map(str, others))
+        return Availability.no(f"{layout.v2} was delegated, but other processes are in it: {pids}", _DELEGATE)
     wanted = {"memory": limits.memory_bytes, "pids": limits.pids, "cpu": limits.cpu_quota}
     for controller, value in wanted.items():
         if value is not None and controller not in layout.v1 and controller not in layout.v2_controllers:
@@ -236,9 +313,12 @@ def make(plan: CgroupPlan) -> None:
 
 
 def read(plan: CgroupPlan) -> dict[str, str]:
-    """Return the text of each file of the account that exists, by path."""
-    texts = {str(group.path / file): _read_or_empty(group.path / file) for group in plan.groups for file in group.reads}
-    return {path: text for path, text in texts.items() if text}
+    """Return the text of each file of the account that exists, by path; an empty one is an answer, too."""
+    texts: dict[str, str] = {}
+    for path in (group.path / file for group in plan.groups for file in group.reads):
+        with contextlib.suppress(OSError):
+            texts[str(path)] = path.read_text()
+    return texts
 
 
 def kill(plan: CgroupPlan) -> None:

@@ -17,7 +17,8 @@ FILE_NAME: Final = "ledger.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """One resource: ``cgroup``, ``folder`` and ``libvirt`` name a path, ``process`` a pid and its start time."""
+    """One resource: ``cgroup``, ``refuge`` (a cgroup that the supervisor has gone to), ``folder`` and ``libvirt`` name
+    a path, ``process`` a pid and its start time."""
 
     kind: str
     ident: str

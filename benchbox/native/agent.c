@@ -21,6 +21,9 @@
  *   musl-gcc -std=c11 -O2 -static -Wall -Wextra -Werror -o agent agent.c
  */
 #define _GNU_SOURCE
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -516,20 +519,41 @@ static int64_t oom_kills(void)
     return line ? atoll(line + strlen("\noom_kill ")) : -1;
 }
 
+/* Who runs this guest, by CPUID leaf 0x40000000: "KVMKVMKVM", "TCGTCGTCGTCG"; empty where no hypervisor says so. */
+static void hypervisor(char name[13])
+{
+    name[0] = 0;
+#if defined(__x86_64__) || defined(__i386__)
+    unsigned int highest, word[3] = {0}, ecx;
+    if (!__get_cpuid(1, &highest, &word[0], &ecx, &word[1]) || !(ecx & 1u << 31)) return;
+    __cpuid(0x40000000, highest, word[0], word[1], word[2]);
+    memcpy(name, word, 12);
+    name[12] = 0;
+#endif
+}
+
+static void add_text(struct fields *fields, const char *key, const char *value)
+{
+    size_t room = sizeof fields->text - fields->length;
+    int length = snprintf(fields->text + fields->length, room, "%s=%s", key, value);
+    if (length > 0 && (size_t)length < room) fields->length += (size_t)length + 1;
+}
+
 static void report_output(const struct relay *relay)
 {
     struct fields fields = {.length = 0};
     struct sysinfo memory;
-    char cpus[64] = "";
+    char text[64];
     sysinfo(&memory);
     add_field(&fields, "output_bytes", relay->total_bytes);
     add_field(&fields, "dropped_bytes", relay->dropped_bytes);
     add_field(&fields, "memory_bytes", (int64_t)memory.totalram * (int64_t)memory.mem_unit);
     add_field(&fields, "oom_kills", oom_kills());
-    if (read_text("/sys/devices/system/cpu/online", cpus, sizeof cpus)) {
-        size_t room = sizeof fields.text - fields.length;
-        fields.length += (size_t)snprintf(fields.text + fields.length, room, "cpus_online=%s", cpus) + 1;
-    }
+    if (read_text("/sys/devices/system/cpu/online", text, sizeof text)) add_text(&fields, "cpus_online", text);
+    if (read_text("/sys/devices/system/clocksource/clocksource0/current_clocksource", text, sizeof text))
+        add_text(&fields, "clocksource", text);
+    hypervisor(text);
+    if (*text) add_text(&fields, "hypervisor", text);
     send_frame('O', fields.text, fields.length);
 }
 

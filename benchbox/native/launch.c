@@ -341,7 +341,7 @@ static void report_cgroup_file(const struct cgroup_file *wanted)
     if (fd < 0) return; /* not every kernel has every file: absent from the report is absent on this host */
     ssize_t length = read(fd, content, sizeof content);
     close(fd);
-    if (length <= 0) return;
+    if (length < 0) return; /* an empty file is an answer, too: io.stat has no line for no I/O */
     report("read %zd %s\n", length, path);
     report_bytes(content, (size_t)length);
     report_bytes("\n", 1);

@@ -39,7 +39,7 @@ def end_descendants() -> None:
 
 def clean_entries(run_id: str, entries: Iterable[Entry]) -> Cleaned:
     """End and remove ``entries``: first whatever runs, then what it stood on."""
-    order = {"process": 0, "cgroup": 1, "libvirt": 2, "folder": 3}
+    order = {"process": 0, "cgroup": 1, "refuge": 2, "libvirt": 3, "folder": 4}
     removed: list[str] = []
     remaining: list[str] = []
     for entry in sorted(entries, key=lambda entry: order.get(entry.kind, 9)):
@@ -55,7 +55,7 @@ def _clean(entry: Entry) -> bool:
     """Remove one resource and say whether there was anything to remove."""
     if entry.kind == "process":
         return _end_process(entry.ident)
-    if entry.kind not in ("cgroup", "libvirt", "folder"):
+    if entry.kind not in ("cgroup", "refuge", "libvirt", "folder"):
         raise ValueError("no such kind of resource")
     path = Path(entry.ident)
     if not _is_ours(path):
@@ -67,6 +67,8 @@ def _clean(entry: Entry) -> bool:
     if entry.kind == "cgroup":
         cgroups.kill_tree(path)
         cgroups.remove_tree(path, timeout_s=3.0)
+    elif entry.kind == "refuge":
+        cgroups.step_back(path)
     else:
         shutil.rmtree(path)
     return True

@@ -65,6 +65,7 @@ def supervise(run_id: str, job: Mapping[str, Any], on_event: Callable[[Event], N
         processes.become_subreaper()
         with _place(run_id) as (place, book):
             try:
+                _step_aside(place, book)
                 ending = _Watch(place, book, job, on_event).run()
             finally:
                 cleanup.end_descendants()
@@ -98,6 +99,13 @@ def _record_place(place: _Place, book: ledger.Ledger) -> None:
         book.record("cgroup", str(root / place.cgroup_name))
     book.record("folder", str(place.scratch))
     place.scratch.mkdir(parents=True)
+
+
+def _step_aside(place: _Place, book: ledger.Ledger) -> None:
+    """Leave a cgroup that was delegated to us to the groups of the run; the clean-up brings us back."""
+    if refuge := cgroups.refuge(cgroups.detect(), f"{place.cgroup_name}-supervisor"):
+        book.record("refuge", str(refuge))
+        cgroups.step_aside(refuge)
 
 
 class _Watch:

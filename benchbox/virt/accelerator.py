@@ -11,7 +11,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -25,7 +25,7 @@ DEVICE: Final = Path("/dev/kvm")
 API_VERSION: Final = 12
 _KVM_GET_API_VERSION: Final = 0xAE00
 
-#: How long a guest may take to its first process under KVM (a real one needs less than a second).
+#: How long a guest may take to its first process under KVM by default (a real one needs less than a second).
 PROOF_TIMEOUT_S: Final = 20.0
 
 #: What a guest's CPU is tried with, in this order, the next where QEMU could not set a register of the last: some
@@ -40,13 +40,15 @@ _CONSOLE_TAIL_CHARACTERS: Final = 400
 class Proof:
     """What a host offers: ``kvm``, with the CPU features that a guest must not see, or ``tcg``, and why.
 
-    ``boot_ns`` is what the proving guest took from its request to its first process.
+    ``boot_ns`` is what the proving guest took from its request to its first process, ``evidence`` what was read back
+    from it: libvirt's live domain, and what QEMU says of KVM.
     """
 
     accelerator: Accelerator
     reason: str
     disabled_features: tuple[str, ...] = ()
     boot_ns: int | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 def device_availability(device: Path = DEVICE) -> Availability:
@@ -86,7 +88,8 @@ def prove(boot: Callable[[tuple[str, ...]], Outcome]) -> Proof:
         outcome = boot(features)
         if outcome.status == "ok":
             boot_ns = outcome.stages["agent"] - outcome.requested_ns
-            return Proof("kvm", f"a guest booted with KVM in {boot_ns / 1e9:.2f} s", features, boot_ns)
+            reason = f"a guest booted with KVM in {boot_ns / 1e9:.2f} s"
+            return Proof("kvm", reason, features, boot_ns, dict(outcome.applied.get("domain", {})))
         tried.append(f"{_cpu(features)}: {_failure(outcome)}")
         if _REGISTER_REFUSED not in (outcome.reason or ""):
             break

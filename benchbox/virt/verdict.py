@@ -17,6 +17,9 @@ from benchbox.virt.messages import GuestOrder
 
 _LIBVIRT_REMARK: Final = re.compile(r": (Domain id=\d+ is tainted|shutting down, reason=|starting up)")
 
+#: CPUID leaf 0x40000000 of a guest under KVM.
+_KVM_SIGNATURE: Final = "KVMKVMKVM"
+
 
 @dataclass
 class Observed:
@@ -133,6 +136,8 @@ def _applied(seen: Observed, plan: CgroupPlan) -> dict[str, Any]:
         applied["guest"] = {
             "memory_bytes": int(memory) if memory.isdecimal() else None,
             "cpus_online": facts.get("cpus_online"),
+            "clocksource": facts.get("clocksource"),
+            "hypervisor": facts.get("hypervisor"),
         }
     if seen.latencies_ns:
         # Half of a round trip, as for the other environments: one way is what delays a stamp.
@@ -191,6 +196,9 @@ def difference(order: GuestOrder, applied: Mapping[str, Any]) -> str | None:
     ]
     if guest is not None:
         pairs.append(("CPUs online in the guest", spec.vcpus, len(parse_cpu_list(guest["cpus_online"] or ""))))
+        if guest.get("hypervisor"):
+            # What the guest's own CPUID names, linux/Documentation/virt/kvm/x86/cpuid.rst.
+            pairs.append(("KVM in the guest's CPUID", spec.domain_type == "kvm", guest["hypervisor"] == _KVM_SIGNATURE))
     for name, asked, found in pairs:
         if asked != found:
             return f"a limit is not the one asked for: {name}: asked for {asked}, in force {found}"

@@ -87,6 +87,8 @@ def test_what_a_guest_got_is_read_back(guests: Session) -> None:
     assert (domain["memory_bytes"], domain["vcpus"]) == (256 << 20, 1)
     assert (200 << 20) < guest["memory_bytes"] <= (256 << 20)
     assert parse_cpu_list(guest["cpus_online"]) == (0,)
+    assert guest["hypervisor"] in ("TCGTCGTCGTCG", None)
+    assert guest["clocksource"]
     assert outcome.applied.get("cpus") in (None, guests.applied()["cpus"])
 
 

@@ -8,8 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-import stat
-import subprocess
 import sys
 import tarfile
 import tomllib
@@ -54,7 +52,9 @@ def availability() -> Availability:
     """Say whether the lab's disks can be made and booted here."""
     missing = {package for program, package in _PROGRAMS.items() if shutil.which(program) is None}
     if missing:
-        return Availability.no(f"not installed: {', '.join(sorted(missing))}", f"apt install {' '.join(sorted(missing))}")
+        return Availability.no(
+            f"not installed: {', '.join(sorted(missing))}", f"apt install {' '.join(sorted(missing))}"
+        )
     if os.uname().machine != "x86_64":
         return Availability.no("the lab emulates AMD's virtualisation", "run it on x86_64")
     if os.geteuid() != 0:

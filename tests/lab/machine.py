@@ -45,7 +45,13 @@ class Job:
 
 
 def boot(
-    found: Disks, init: Init, steps: Sequence[str], files: Mapping[str, str], folder: Path, wheel: Path, timeout_s: float
+    found: Disks,
+    init: Init,
+    steps: Sequence[str],
+    files: Mapping[str, str],
+    folder: Path,
+    wheel: Path,
+    timeout_s: float,
 ) -> Job:
     """Boot a lab guest that runs ``steps`` (shell commands) and return what it brought back into ``folder``.
 

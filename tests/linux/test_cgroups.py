@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,18 @@ def test_bytes_of_several_disks_are_added(tmp_path: Path) -> None:
     assert (found["io.read"].value, found["io.write"].value) == (3, 30)
 
 
+def test_a_group_that_did_no_io_did_zero_bytes(tmp_path: Path) -> None:
+    """A v2 group that has not touched a disk has an empty io.stat: that is 0, not unknown."""
+    group = Group(tmp_path / "leaf", 2, reads=("io.stat", "missing"))
+    group.path.mkdir()
+    (group.path / "io.stat").touch()
+    plan = cgroups.CgroupPlan((group,))
+    assert cgroups.read(plan) == {str(group.path / "io.stat"): ""}
+    assert {item.name: item.value for item in cgroups.counters(plan, cgroups.read(plan))} == {
+        "io.read": 0, "io.write": 0,
+    }  # fmt: skip
+
+
 def test_v1_is_not_believed_that_nothing_was_read(tmp_path: Path) -> None:
     """The recorded v1 group read 1 MiB, and its kernel counted 0: such a number is no number."""
     layout = cgroups.detect(recordings.unpack("v1", tmp_path))
@@ -213,6 +226,102 @@ def test_out_of_memory_kills_are_counted(kind: str, layout: Layout) -> None:
 def test_a_file_that_a_kernel_lacks_is_left_out(kind: str, layout: Layout) -> None:
     """Nothing is invented for it."""
     assert cgroups.counters(recorded_plan(layout), {}) == ()
+
+
+SERVICE = "sys/fs/cgroup/system.slice/bench.service"
+
+
+def delegate(root: Path, monkeypatch: pytest.MonkeyPatch, processes: str, own: str = "") -> Path:
+    """Make of the recorded v2 system one whose SERVICE is delegated; this process is in its subgroup ``own``."""
+    recordings.unpack("v2", root)
+    service = root / SERVICE
+    (service / own).mkdir(parents=True)
+    (service / "cgroup.controllers").write_text("cpu memory pids\n")
+    (service / "cgroup.procs").write_text(processes)
+    (root / "proc/self/cgroup").write_text(f"0::/system.slice/bench.service/{own}\n".replace("/\n", "\n"))
+    marked = {(service, "trusted.delegate"): b"1"}
+
+    def getxattr(path: Path, name: str) -> bytes:
+        if (path, name) not in marked:
+            raise OSError(61, "No data available")
+        return marked[path, name]
+
+    monkeypatch.setattr(os, "getxattr", getxattr)
+    return service
+
+
+@pytest.mark.parametrize(("processes", "own"), [(f"{os.getpid()}\n", ""), ("", "benchbox-1-supervisor")])
+def test_a_delegated_group_is_where_groups_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: str, own: str
+) -> None:
+    """The one that systemd has left to us alone, seen from itself and from the place that the supervisor goes to."""
+    delegate(tmp_path, monkeypatch, processes, own)
+    layout = cgroups.detect(tmp_path)
+    assert (layout.mode, layout.v2, layout.delegated) == ("v2", Path("/", SERVICE), True)
+    assert layout.v2_controllers == ("cpu", "memory", "pids")
+
+
+def test_without_delegation_groups_are_made_in_the_root_of_the_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any login and any plain service: systemd would not let us have limits in their groups."""
+    delegate(tmp_path, monkeypatch, "1\n", "sub/of/it")
+    layout = cgroups.detect(tmp_path)
+    assert (layout.v2, layout.delegated) == (Path("/sys/fs/cgroup"), False)
+
+
+def test_a_delegated_group_with_others_in_it_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may not use the whole tree instead is told who they are and how to be alone."""
+    service = delegate(tmp_path, monkeypatch, f"{os.getpid()}\n4711\n")
+    assert cgroups.detect(tmp_path).v2 == Path("/sys/fs/cgroup")
+    monkeypatch.setattr(os, "access", lambda path, mode: path == service)
+    found = cgroups.detect(tmp_path)
+    assert found.delegated
+    offer = cgroups.availability(replace(found, v2=service), Limits())
+    assert "other processes are in it: 4711" in (offer.reason or "")
+    assert "systemd-run --scope -p Delegate=yes" in (offer.fix or "")
+
+
+def test_a_place_outside_of_what_is_mounted_is_not_delegated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container sees the path of its group with ``..`` in it, or one that is not there."""
+    delegate(tmp_path, monkeypatch, "")
+    for path in ("0::/../bench.service\n", "0::/not/there\n", ""):
+        (tmp_path / "proc/self/cgroup").write_text(path)
+        assert not cgroups.detect(tmp_path).delegated
+
+
+def test_who_is_in_a_delegated_group_steps_aside_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the way back the controllers are given back first: a group with limits below it takes no process."""
+    written: list[tuple[str, str]] = []
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    (home / "cgroup.subtree_control").write_text("cpu memory\n")
+    layout = Layout("v2", v2=home, delegated=True)
+
+    def write(path: Path, value: str) -> None:
+        written.append((str(path.relative_to(home)), value))
+
+    monkeypatch.setattr(cgroups, "_write", write)
+    folder = cgroups.refuge(layout, "benchbox-1-supervisor")
+    assert folder == home / "benchbox-1-supervisor"
+    cgroups.step_aside(folder)
+    monkeypatch.setattr(cgroups, "_is_in", lambda place: place == folder)
+    cgroups.step_back(folder)
+    assert written == [
+        ("benchbox-1-supervisor/cgroup.procs", "0"),
+        ("cgroup.subtree_control", "-cpu -memory"),
+        ("cgroup.procs", "0"),
+    ]
+    assert not folder.exists()
+
+
+def test_nobody_steps_aside_where_nobody_is_in_the_way(tmp_path: Path) -> None:
+    """Neither in the root of the tree, which may have both, nor in a delegated group that we are not in ourselves."""
+    (tmp_path / "cgroup.procs").write_text("4711\n")
+    assert cgroups.refuge(Layout("v2", v2=tmp_path, delegated=True), "x") is None
+    (tmp_path / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    assert cgroups.refuge(Layout("v2", v2=tmp_path), "x") is None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The proof of an accelerator, with guests that only say what came of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,16 @@ def test_a_guest_that_boots_proves_kvm() -> None:
     proof = accelerator.prove(guests.boot)
     assert (proof.accelerator, proof.disabled_features, proof.boot_ns) == ("kvm", (), 500_000_000)
     assert guests.asked == [()]
+
+
+def test_a_proof_keeps_its_evidence(tmp_path: Path) -> None:
+    """What libvirt and QEMU said of the guest stays with the proof, from one run to the next."""
+    domain = {"domain_type": "kvm", "query_kvm_enabled": True}
+    proof = accelerator.prove(Guests(replace(BOOTS, applied={"domain": domain})).boot)
+
+    assert proof.evidence == domain
+    accelerator.remembered(tmp_path, {}, lambda: proof)
+    assert accelerator.remembered(tmp_path, {}, lambda: Proof("tcg", "no")) == proof
 
 
 def test_a_refused_register_is_tried_again_without_the_feature() -> None:

@@ -27,7 +27,9 @@ def test_a_good_guest_is_ok() -> None:
     assert list(outcome.stages) == list(STAGES)
     assert outcome.guest == {"boot": 9}
     assert outcome.applied["channel_latency_ns"] == 1
-    assert outcome.applied["guest"] == {"memory_bytes": 228999168, "cpus_online": "0"}
+    assert outcome.applied["guest"] == {
+        "memory_bytes": 228999168, "cpus_online": "0", "clocksource": "tsc", "hypervisor": "TCGTCGTCGTCG",
+    }  # fmt: skip
     assert outcome.flags == {"accelerator": "tcg"}
 
 
@@ -80,12 +82,29 @@ def test_kvm_is_said_only_where_libvirt_and_qemu_both_say_it() -> None:
     """A domain of type kvm without KVM in QEMU is no KVM, and no valid sample."""
     order = replace(ORDER, spec=replace(ORDER.spec, domain_type="kvm"))
     live = {**LIVE, "domain_type": "kvm"}
+    control = Control(executed=True, ended={"exit_code": 0}, facts={**FACTS, "hypervisor": "KVMKVMKVM"})
 
-    proven = verdict.outcome(order, observed(live=live, kvm_enabled=True), NO_GROUPS)
+    proven = verdict.outcome(order, observed(live=live, kvm_enabled=True, control=control), NO_GROUPS)
     assert (proven.status, proven.flags["accelerator"]) == ("ok", "kvm")
     for kvm_enabled in (False, None):
         pretended = verdict.outcome(order, observed(live=live, kvm_enabled=kvm_enabled), NO_GROUPS)
         assert (pretended.status, pretended.flags["accelerator"]) == ("invalid", "tcg")
+
+
+def test_the_guest_s_own_word_on_who_runs_it_must_agree() -> None:
+    """A guest that finds KVM in its CPUID is no emulated one, and the other way round; an old agent says nothing."""
+    order = replace(ORDER, spec=replace(ORDER.spec, domain_type="kvm"))
+    live = {**LIVE, "domain_type": "kvm"}
+
+    def status(name: str) -> tuple[str, str | None]:
+        control = Control(executed=True, ended={"exit_code": 0}, facts={**FACTS, "hypervisor": name})
+        found = verdict.outcome(order, observed(live=live, kvm_enabled=True, control=control), NO_GROUPS)
+        return found.status, found.reason
+
+    assert status("KVMKVMKVM") == status("") == ("ok", None)
+    state, reason = status("TCGTCGTCGTCG")
+    assert state == "invalid"
+    assert (reason or "").endswith("KVM in the guest's CPUID: asked for True, in force False")
 
 
 def test_a_cpuset_changed_behind_our_back_is_seen() -> None:
