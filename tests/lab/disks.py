@@ -44,7 +44,7 @@ _ROOT_BYTES: Final = 3 << 30
 _MAKE_TIMEOUT_S: Final = 900.0
 _PROGRAMS: Final = {
     "qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "chroot": "coreutils",
-    "busybox": "busybox-static",
+    "busybox": "busybox-static", "setpriv": "util-linux",
 }  # fmt: skip
 
 

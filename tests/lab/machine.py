@@ -76,7 +76,9 @@ def boot(
 
 
 def _arguments(found: Disks, init: Init, job: Path, results: Path, console: Path) -> list[str]:
-    words = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", str(MEMORY_MIB), "-M", "q35"]
+    # The kernel ends QEMU with whoever runs the tests, even if that is killed.
+    words = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]
+    words += ["-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", str(MEMORY_MIB), "-M", "q35"]
     words += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", f"file:{console}"]
     words += ["-kernel", str(found.kernel), "-initrd", str(found.initramfs)]
     words += ["-append", f"console=ttyS0 panic=-1 mitigations=off lab=/lab/{init}-init"]
