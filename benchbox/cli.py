@@ -100,7 +100,13 @@ def _scenario_argument(*, required: bool = True) -> Callable[[Callable[..., Any]
 
 
 class _Commands(click.Group):
-    """A group that names the nearest command where there is none of that name."""
+    """A group that shows its help where no command is given, and names the nearest where there is none of that name."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(EXIT_FAILED)
+        return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -301,9 +307,12 @@ def _required(text: str | None, environments: list[dict[str, Any]]) -> list[str]
     words = [word for word in (text or "").split(",") if word]
     known = sorted({entry[key] for entry in environments for key in ("kind", "label")})
     for word in words:
-        if word.partition(":")[0] not in known:
+        name, colon, accelerator = word.partition(":")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"did you mean '{near[0]}{colon}{accelerator}'? " if near else ""
             raise UsageError(
-                f"--require {word}: the scenario has no such environment", hint=f"it has {', '.join(known)}"
+                f"--require {word}: the scenario has no such environment", hint=f"{meant}it has {', '.join(known)}"
             )
     return words
 
@@ -342,7 +351,7 @@ def _print_ending(state: str, reason: str, hint: str | None) -> None:
         click.echo(f"next: {hint}", err=True)
 
 
-@commands.command()
+@commands.command(short_help="Say what `run` would do, and do nothing.")
 @_scenario_argument()
 @_shared
 @_json_option
@@ -374,7 +383,7 @@ def plan(
     return EXIT_DONE
 
 
-@commands.command()
+@commands.command(short_help="Check scenario files.")
 @click.argument(
     "scenario_files",
     metavar="SCENARIO...",
@@ -477,7 +486,7 @@ def show(run_name: str, results: Path, as_json: bool) -> int:
     return EXIT_DONE
 
 
-@commands.command()
+@commands.command(short_help="Write the page of RUN.")
 @_run_argument
 @_results_option
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The page; default reports/RUN.html.")
@@ -497,7 +506,7 @@ def report(run_name: str, results: Path, out: Path | None) -> int:
     return EXIT_DONE
 
 
-@commands.command()
+@commands.command(short_help="Write every sample of RUN as CSV.")
 @_run_argument
 @_results_option
 @click.option("--format", "form", type=click.Choice(["csv"]), default="csv", show_default=True, help="The format.")
@@ -523,7 +532,7 @@ def export(run_name: str, results: Path, form: str, out: Path | None) -> int:
     return EXIT_DONE
 
 
-@commands.command()
+@commands.command(short_help="Say what this host can measure, and what would disturb it.")
 @click.option(
     "--require",
     metavar="KIND[:ACCELERATOR],...",
@@ -626,7 +635,7 @@ def clean() -> int:
     return EXIT_FAILED if any(item.remaining for item in cleaned) else EXIT_DONE
 
 
-@commands.command()
+@commands.command(short_help="Write a commented scenario to begin with.")
 @click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path), default=Path("scenario.yaml"))
 def init(file: Path) -> int:
     """Write a commented scenario to begin with; FILE is scenario.yaml by default.
@@ -652,8 +661,8 @@ def init(file: Path) -> int:
     return EXIT_DONE
 
 
-@commands.command("completion")
-@click.argument("shell", type=click.Choice(completion.SHELLS))
+@commands.command("completion", short_help="Print what a shell reads to complete commands.")
+@click.argument("shell", metavar="SHELL", type=click.Choice(completion.SHELLS))
 def print_completion(shell: str) -> int:
     """Print what SHELL reads to complete commands, options, runs, scenario files and environments.
 
@@ -667,7 +676,7 @@ def print_completion(shell: str) -> int:
     return EXIT_DONE
 
 
-@commands.group("image")
+@commands.group("image", short_help="Look at the cache of images and kernels; free it.")
 def image_commands() -> None:
     """Look at the cache of images, kernels and what was made of them, and free it.
 
@@ -749,7 +758,7 @@ def _as_line(value: Any) -> str:
     return (", ".join(map(str, value[:_SHOWN_ITEMS])) or "-") + more
 
 
-@image_commands.command("rm")
+@image_commands.command("rm", short_help="Remove what each NAME means.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=completion.cached)
 def image_rm(names: tuple[str, ...]) -> int:
     """Remove what each NAME means, and say how much that freed.
@@ -792,7 +801,7 @@ def _as_ours(error: click.ClickException) -> UsageError:
         near = difflib.get_close_matches(error.option_name, [*known, "--help"], n=1, cutoff=0.5)
         meant = f"did you mean '{near[0]}'? " if near else ""
         return UsageError(f"no option '{error.option_name}'", hint=f"{meant}'{place} --help' shows all")
-    message = error.format_message()
+    message = " ".join(error.format_message().split()).replace("integer range", "whole number")
     return UsageError(f"{message[:1].lower()}{message[1:]}".rstrip("."), hint=f"'{place} --help' shows examples")
 
 

@@ -210,7 +210,8 @@ def _parse_only(only: str, scenario: Scenario) -> dict[str, set[str]]:
     for part in only.split(","):
         kind, _, name = part.strip().partition(":")
         if kind not in names:
-            raise UsageError(f"--only: expected env:LABEL or workload:NAME; got '{part}'", hint=near(kind, names))
+            meant = near(kind, [*names, *(f"{key}:{each}" for key in names for each in names[key])])
+            raise UsageError(f"--only: expected env:LABEL or workload:NAME; got '{part}'", hint=meant)
         if name not in names[kind]:
             raise UsageError(f"--only: {kind}: {not_one_of(name, names[kind])}", hint=near(name, names[kind]))
         wanted.setdefault(kind, set()).add(name)

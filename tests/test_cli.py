@@ -87,6 +87,8 @@ def takes(line: str) -> None:
         (["image", "lst"], "no command 'lst'", "did you mean 'benchbox image list'?"),
         (["run", "--ronds", "3", "x.yaml"], "no option '--ronds'", "did you mean '--rounds'?"),
         (["completion", "tcsh"], "'tcsh'", "'benchbox completion --help'"),
+        (["completion"], "Choose from: bash, zsh, fish", "'benchbox completion --help'"),
+        (["run", "--rounds", "x", "x.yaml"], "'x' is not a valid whole number", "'benchbox run --help'"),
         (["validate"], "missing argument", "'benchbox validate --help'"),
         (["image", "rm", "nothing-like-it"], "the cache holds no 'nothing-like-it'", "'benchbox image list'"),
     ],
@@ -98,6 +100,15 @@ def test_an_error_says_what_was_meant(words: list[str], complaint: str, suggesti
     first, second = err.splitlines()
     assert first.startswith("error: ") and complaint in first
     assert second.startswith("next: ") and suggestion in second
+
+
+@pytest.mark.parametrize("words", [(), ("image",)])
+def test_where_a_command_is_missing_the_help_is_shown(words: tuple[str, ...], tmp_path: Path) -> None:
+    """On standard error, as it was not asked for; every command has its text on one line, none is cut short."""
+    status, out, err = benchbox(tmp_path, *words)
+    assert (status, out) == (2, "")
+    assert err.startswith("Usage: benchbox ")
+    assert "..." not in err.partition("Commands:")[2].partition("Examples:")[0]
 
 
 def test_a_run_that_is_not_there_brings_the_nearest(tmp_path: Path) -> None:

@@ -103,6 +103,19 @@ def test_the_shipped_scenarios_are_right() -> None:
         assert load(file).name == file.stem
 
 
+def test_the_anatomy_of_a_container_changes_one_thing_at_a_time() -> None:
+    """Each container but the bare one differs from the whole in one option, each switch has its cell; noise has too."""
+    anatomy = load(Path(__file__).parents[1] / "scenarios" / "container-anatomy.yaml")
+    containers = {spec.label: dict(spec.options) for spec in anatomy.environments if spec.kind == "container"}
+    whole, control = containers.pop("container"), containers.pop("container-control")
+    assert control == whole
+    assert anatomy.control and anatomy.baseline == "container"
+    changed = {label: {key for key in whole if whole[key] != own[key]} for label, own in containers.items()}
+    assert changed.pop("bare") == {"root", "network", "seccomp"}
+    assert sorted(key for keys in changed.values() for key in keys) == sorted(set(whole) - {"hostname"})
+    assert all(len(keys) == 1 for keys in changed.values())
+
+
 def test_a_resolved_scenario_comes_back_the_same() -> None:
     """Through JSON, as in a manifest, and through YAML, as a file of its own."""
     scenario = loads(
@@ -165,6 +178,7 @@ def test_a_baseline_that_is_not_selected_is_replaced() -> None:
     [
         ("env:contaner", "--only: env: expected one of native, container; got 'contaner'", "did you mean 'container'?"),
         ("workload:x", "--only: workload: expected one of startup; got 'x'", None),
+        ("contaner", "--only: expected env:LABEL or workload:NAME; got 'contaner'", "did you mean 'env:container'?"),
         ("envv:vm", "--only: expected env:LABEL or workload:NAME; got 'envv:vm'", "did you mean 'env'?"),
         ("", "--only: expected env:LABEL or workload:NAME; got ''", None),
         ("env:native,", "--only: expected env:LABEL or workload:NAME; got ''", None),

@@ -111,7 +111,7 @@ def _find(name: str, all_entries: Sequence[Entry]) -> list[Entry]:
 
 def _near(name: str, all_entries: Sequence[Entry]) -> str:
     known = {word for entry in all_entries for word in (entry.image, entry.kind) if word}
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name, known, n=1)
     return f"did you mean '{found[0]}'?" if found else "'benchbox image list' shows what is there"
 
 
