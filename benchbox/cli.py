@@ -320,6 +320,8 @@ def _required(text: str | None, environments: list[dict[str, Any]]) -> list[str]
 def _print_result(folder: Path, reports: Path) -> None:
     from benchbox.report.page import write_page
 
+    if sys.stdout.isatty():
+        click.echo()  # the progress stands above
     _print_table(folder)
     page: Path | None = None
     try:
@@ -776,6 +778,7 @@ def image_rm(names: tuple[str, ...]) -> int:
     from benchbox.supervisor.lock import host_lock
     from benchbox.units import format_size
 
+    inventory.find(names)  # a wrong name is said even while a run lives
     with host_lock():
         found = inventory.find(names)
         for entry in found:

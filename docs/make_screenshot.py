@@ -2,7 +2,7 @@
 
     sudo python docs/make_screenshot.py [ARGUMENTS OF benchbox...]
 
-By default it measures scenarios/startup.yaml with 8 rounds. Nothing is drawn by hand: the program runs in a pty, what
+By default it measures scenarios/startup.yaml with 12 rounds. Nothing is drawn by hand: the program runs in a pty, what
 it writes goes through a terminal just good enough for it, and rich turns the rest into an SVG without foreign fonts.
 """
 
@@ -25,7 +25,7 @@ from rich.text import Text
 PROJECT: Final = Path(__file__).parents[1]
 TARGET: Final = PROJECT / "docs" / "run.svg"
 COLUMNS: Final = 92
-DEFAULT: Final = ("run", "scenarios/startup.yaml", "--rounds", "8")
+DEFAULT: Final = ("run", "scenarios/startup.yaml", "--rounds", "12")
 #: What moves the cursor or clears a line; colours stay in the text.
 _CONTROL: Final = re.compile(r"\r|\n|\x1b\[(\d*)([AK])|\x1b\[\?25[lh]")
 _FOREIGN_FONTS: Final = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)

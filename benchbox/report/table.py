@@ -80,12 +80,16 @@ def plain_text(summary: Summary, width: int = WIDTH) -> str:
 def rich_text(summary: Summary) -> "RenderableType":
     """Return the same for a terminal. Foreign text is never read as markup."""
     from rich.console import Group
+    from rich.table import Table as RichTable
     from rich.text import Text
 
     warning = trust_text(summary)
-    head = [Text(warning, style="bold red")] if warning else []
-    lines = [Text(f"• {remark}") for remark in remarks(summary)]
-    return Group(*head, *(_rich_table(table, summary.metric) for table in summary.tables), *lines)
+    head = [Text(warning, style="bold red"), Text()] if warning else []
+    tables = [part for table in summary.tables for part in (_rich_table(table, summary.metric), Text())]
+    lines = RichTable.grid(padding=(0, 1))
+    for remark in remarks(summary):
+        lines.add_row("•", Text(remark))
+    return Group(*head, *tables, lines)
 
 
 def _heading(table: Table, metric: str) -> str:
