@@ -5,6 +5,7 @@ down how they were called.
 """
 
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from typing import Any, Final
 import pytest
 
 import benchbox
+from benchbox import native
 from benchbox.errors import UnavailableError
 from benchbox.native import program
 
@@ -426,6 +428,50 @@ def test_a_missing_source_is_named(hook: ModuleType, sources: Path) -> None:
     (sources / hook.NATIVE / "launch.c").unlink()
     with pytest.raises(hook.NativeBuildError, match=r"missing: benchbox/native/launch\.c"):
         hook.build_programs(sources)
+
+
+MACROS = """\
+#define BENCHBOX_MACHINE aarch64
+#define __NR_read 63
+#define __NR_fcntl __NR3264_fcntl
+#define __NR3264_fcntl 25
+#define __NR_syscalls 451
+#define __NR_odd (1 + 2)
+#define EPERM 1
+"""
+
+
+def test_the_numbers_of_system_calls_are_those_of_the_headers(hook: ModuleType) -> None:
+    """A macro that stands for another is followed; what is no system call is left out."""
+    assert hook.syscall_numbers(MACROS) == {"aarch64": {"fcntl": 25, "read": 63}}
+
+
+def test_another_architecture_has_no_numbers(hook: ModuleType) -> None:
+    """There is no filter for it, so nothing may look like one."""
+    assert hook.syscall_numbers("#define __NR_read 63\n") == {}
+
+
+def test_the_table_of_this_machine_is_the_compiler_s(hook: ModuleType, sources: Path) -> None:
+    """Asked for once; what is built is what the package reads."""
+    if not any(map(shutil.which, ("musl-gcc", "cc", "gcc", "clang"))):
+        pytest.skip("no C compiler is installed")
+    path = sources / hook.build_syscalls(sources)
+    written = path.stat().st_mtime_ns
+    table = json.loads(path.read_text())
+    assert table == native.syscalls()
+    if os.uname().machine == "x86_64":
+        assert {name: table["x86_64"][name] for name in ("read", "execve", "clone3")} == {
+            "read": 0, "execve": 59, "clone3": 435,
+        }  # fmt: skip
+    hook.build_syscalls(sources)
+    assert path.stat().st_mtime_ns == written
+
+
+def test_a_machine_without_kernel_headers_is_told_what_to_install(hook: ModuleType, sources: Path) -> None:
+    """The compiler's words and the packages; no half of a table is left."""
+    with pytest.raises(hook.NativeBuildError, match=r"kernel headers(.|\n)*apt install(.|\n)*cannot find asm"):
+        hook.preprocess("", [hook.Compiler(("sh", "-c", "echo cannot find asm/unistd.h >&2; exit 1"))])
+    assert not (sources / hook.NATIVE / "bin").exists()
 
 
 # ---- what is installed -----------------------------------------------------------------------------------------------

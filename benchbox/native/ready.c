@@ -51,10 +51,10 @@ static const char *after_name(const char *entry)
 
 static long target(const char *value)
 {
-    long number = 0;
+    unsigned long number = 0;
     if (*value == '/') return call(NR_openat, AT_FDCWD, (long)value, O_WRONLY, 0);
-    for (; *value >= '0' && *value <= '9'; value++) number = number * 10 + (*value - '0');
-    return number;
+    for (; *value >= '0' && *value <= '9'; value++) number = number * 10 + (unsigned long)(*value - '0');
+    return (long)number;
 }
 
 /* stack: argc, argv..., 0, envp..., 0 (System V ABI, "Process Initialization") */

@@ -14,7 +14,8 @@ from benchbox import images, native
 from benchbox.linux import cgroups
 from benchbox.linux.launch import Report, parse_report
 
-PROGRAM = native.program("launch")
+#: Another build of it, with sanitizers for example, may stand in.
+PROGRAM = Path(os.environ.get("BENCHBOX_TEST_LAUNCH") or native.program("launch"))
 _TIMEOUT_S = 20.0
 
 
