@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 
 from benchbox import cli, record, scenario
 from benchbox.analysis import statistics
-from benchbox.environments.container import KEPT_CAPABILITIES, MASKED, READ_ONLY
+from benchbox.environments.container import KEPT_CAPABILITIES
+from benchbox.environments.prepared import MASKED, READ_ONLY
 from benchbox.events import EVENTS
 from benchbox.export import COLUMNS
 from benchbox.linux import cgroups

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -11,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from benchbox import native
 from benchbox.environments.launched import LaunchedSession, Requested, choose_cpus, instance_limits
+from benchbox.environments.prepared import Prepared, filter_program, prepare
 from benchbox.errors import UnavailableError
-from benchbox.linux import cgroups, mounts, seccomp, users
-from benchbox.linux.launch import IdMap, LaunchPlan, MountKind, MountStep, Namespace, Root
+from benchbox.linux import cgroups, users
+from benchbox.linux.launch import LaunchPlan, MountStep, Namespace, Root
 from benchbox.model import Availability, Command, EnvironmentSpec, Image, Resources, Session, Workspace
 
 KIND: Final = "container"
@@ -31,25 +31,7 @@ KEPT_CAPABILITIES: Final = {
     "CAP_SETPCAP": 8,
     "CAP_NET_BIND_SERVICE": 10,
 }
-#: Files and folders that would show the host's memory, keys, timers, hardware or firmware, or take orders for it.
-MASKED: Final = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/sysrq-trigger",
-    "/proc/timer_list",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-)
-#: What root could write even without capabilities.
-READ_ONLY: Final = ("/proc/sys",)
+_LIMITED: Final = cgroups.Limits(memory_bytes=1, pids=1)
 
 
 class Options(BaseModel):
@@ -67,62 +49,62 @@ class Options(BaseModel):
     user_namespace: bool = Field(False, description="root inside is nobody outside")
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What a session has made for all of its starts: the root, the folder of layers, the filter's descriptor, the maps
-    of users and groups (None: those of the host), and what of ``MASKED`` and ``READ_ONLY`` this kernel has: looking for
-    the rest at each start would cost as much as hiding it."""
-
-    root: Path
-    layers: Path
-    devices: Path
-    masked: tuple[str, ...] = MASKED
-    read_only: tuple[str, ...] = READ_ONLY
-    seccomp_fd: int | None = None
-    id_maps: tuple[IdMap, IdMap] | None = None
-
-
 class Container:
     """See the module."""
 
     def check(self, spec: EnvironmentSpec) -> Availability:
         options = Options(**spec.options)
-        if os.geteuid() != 0:
-            return Availability.no("making namespaces and mounts needs root", "run benchbox as root")
-        return _missing_piece(options) or cgroups.availability(cgroups.detect(), cgroups.Limits(memory_bytes=1, pids=1))
+        rootless = os.geteuid() != 0
+        lacking = _missing_piece(options, rootless or options.user_namespace)
+        if lacking:
+            return lacking
+        if rootless:
+            return users.own_namespace_works(native.program("launch"))
+        return cgroups.availability(cgroups.detect(), _LIMITED)
 
     @contextmanager
     def open(
         self, spec: EnvironmentSpec, image: Image, resources: Resources, workspace: Workspace
     ) -> Iterator[Session]:
         options = Options(**spec.options)
-        layout = cgroups.detect()
         cpus = choose_cpus(resources, workspace)
+        layout, unlimited = _cgroups()
         mems = cgroups.prepare(layout, workspace.cgroup_name)
         with ExitStack() as stack:
-            prepared, applied = _prepare(options, image.root, workspace.scratch / f"layers-{spec.label}", stack)
+            prepared = prepare(
+                image.root, workspace, spec.label, layer=options.layer, filtered=options.seccomp == "default",
+                other_users=options.user_namespace, stack=stack,
+            )  # fmt: skip
 
             def plan(command: Command, name: str) -> LaunchPlan:
                 leaf = f"{spec.label}-{name}"
                 groups = cgroups.plan(layout, workspace.cgroup_name, leaf, instance_limits(resources), cpus, mems)
                 return container_plan(command, prepared, name, groups, cpus, options)
 
-            program = stack.enter_context(_read_only_program(workspace.scratch / f"launch-{spec.label}"))
-            applied |= _applied(options, layout)
-            yield LaunchedSession(plan, Requested.of(resources, cpus), applied, cpus, program)
+            applied = _applied(options, prepared, layout) | ({"limits": unlimited} if unlimited else {})
+            yield LaunchedSession(plan, Requested.of(resources, cpus), applied, cpus, prepared.program)
 
 
-def _missing_piece(options: Options) -> Availability | None:
+def _cgroups() -> tuple[cgroups.Layout, str | None]:
+    """Return where cgroups can be made, and why there are none where an ordinary user may make none."""
+    layout = cgroups.detect()
+    offer = cgroups.availability(layout, _LIMITED)
+    if os.geteuid() == 0 or offer.available:
+        return layout, None
+    return cgroups.Layout("none"), f"none but the CPUs ({offer.reason}); nothing is accounted"
+
+
+def _missing_piece(options: Options, other_users: bool) -> Availability | None:
     """Say what this kernel lacks for a container with ``options``; None if nothing."""
-    for name in ("pid", "mnt", "uts", "ipc", "net", "cgroup", *(["user"] if options.user_namespace else [])):
+    for name in ("pid", "mnt", "uts", "ipc", "net", "cgroup", *(["user"] if other_users else [])):
         if not Path("/proc/self/ns", name).exists():
             return Availability.no(f"this kernel has no {name} namespaces", "use a kernel that has them")
     if options.root == "overlay" and "\toverlay\n" not in Path("/proc/filesystems").read_text() and not _loadable():
         return Availability.no("this kernel has no overlay file system", "load it (modprobe overlay) or set root: bind")
-    if options.user_namespace and not options.network:
+    if other_users and not options.network:
         return Availability.no(
-            "/sys cannot be mounted in a user namespace without a network namespace",
-            "leave network or user_namespace out",
+            "with users of its own it cannot have the host's network: /sys could not be mounted",
+            "leave network out, or run as root without user_namespace",
         )
     if options.seccomp == "default":
         return _missing_filter()
@@ -133,112 +115,15 @@ def _missing_filter() -> Availability | None:
     if "\nSeccomp:" not in Path("/proc/self/status").read_text():
         return Availability.no("this kernel has no seccomp filters", "set seccomp: off")
     try:
-        _filter()
+        filter_program()
     except UnavailableError as error:
         return Availability.no(error.message, error.hint or "set seccomp: off")
     return None
 
 
-def _filter() -> bytes:
-    machine = os.uname().machine
-    return seccomp.program(machine, native.syscalls().get(machine, {}))
-
-
 def _loadable() -> bool:
     """Mounting an overlay loads the module by itself where there is one."""
     return any(Path("/lib/modules", os.uname().release).glob("kernel/fs/overlayfs/overlay.ko*"))
-
-
-def _prepare(options: Options, image_root: Path, folder: Path, stack: ExitStack) -> tuple[Prepared, dict[str, Any]]:
-    """Make what all starts of a session share; it goes with ``stack``. Returns it and what of it is to be told."""
-    mounts.enter_private()
-    layers = stack.enter_context(_layers(options, folder))
-    devices = stack.enter_context(_devices(folder.with_name(f"{folder.name}-dev")))
-    hidden = (_existing(MASKED), _existing(READ_ONLY))
-    seccomp_fd = stack.enter_context(_filter_descriptor()) if options.seccomp == "default" else None
-    if not options.user_namespace:
-        return Prepared(image_root, layers, devices, *hidden, seccomp_fd), {}
-    id_maps = users.root_maps()
-    root = stack.enter_context(_mapped_root(image_root, folder.with_name(f"{folder.name}-root"), layers, *id_maps))
-    owner = "root inside" if root != image_root else "nobody inside: this host has no ID-mapped mounts for overlays"
-    first = id_maps[0].outside
-    told = {"user_namespace": f"users {first} to {first + users.COUNT - 1} of the host", "image_owner": owner}
-    return Prepared(root, layers, devices, *hidden, seccomp_fd, id_maps), told
-
-
-def _existing(paths: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(path for path in paths if Path(path).exists())
-
-
-@contextmanager
-def _layers(options: Options, folder: Path) -> Iterator[Path]:
-    folder.mkdir()
-    try:
-        if options.layer == "tmpfs":
-            mounts.tmpfs(folder, mode="700")
-        yield folder
-    finally:
-        mounts.detach(folder)
-        folder.rmdir()
-
-
-@contextmanager
-def _devices(folder: Path) -> Iterator[Path]:
-    """Yield a /dev for all starts of a session: read-only, so that none leaves anything there for the next."""
-    folder.mkdir()
-    try:
-        mounts.devices(folder)
-        yield folder
-    finally:
-        mounts.detach(folder)
-        folder.rmdir()
-
-
-@contextmanager
-def _filter_descriptor() -> Iterator[int]:
-    """Yield a descriptor of the filter, from which each ``launch`` reads it."""
-    descriptor = os.memfd_create("seccomp")
-    try:
-        os.write(descriptor, _filter())
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _read_only_program(target: Path) -> Iterator[Path]:
-    """Yield a read-only way to ``launch``.
-
-    An image may name /proc/self/exe as the interpreter of a script: what then runs inside is ``launch`` itself, and
-    root inside could change the file's mode or content through /proc/PID/exe, for the host as well.
-    """
-    target.touch()
-    try:
-        mounts.bind(native.program("launch"), target, read_only=True)
-        yield target
-    finally:
-        mounts.detach(target)
-        target.unlink()
-
-
-@contextmanager
-def _mapped_root(image_root: Path, target: Path, empty: Path, uid_map: IdMap, gid_map: IdMap) -> Iterator[Path]:
-    """Yield the image with its files owned by the namespace's root; the image as it is where this host cannot do that.
-
-    The files then belong to nobody inside: readable, but not to be changed even in a writable layer.
-    """
-    target.mkdir()
-    try:
-        try:
-            with users.namespace(uid_map, gid_map) as namespace:
-                mounts.mapped(image_root, target, namespace)
-        except OSError:
-            yield image_root
-        else:
-            yield target if mounts.can_be_layer(target, empty) else image_root
-    finally:
-        mounts.detach(target)
-        target.rmdir()
 
 
 def container_plan(
@@ -272,8 +157,8 @@ def container_plan(
         no_core=True,
         uid_map=uid_map,
         gid_map=gid_map,
-        uid=0,
-        gid=0,
+        uid=None if prepared.rootless else 0,
+        gid=None if prepared.rootless else 0,
         env=command.env,
         cwd=command.cwd,
         signals_ready=command.signals_ready,
@@ -282,21 +167,24 @@ def container_plan(
 
 
 def _mounts(prepared: Prepared) -> tuple[MountStep, ...]:
-    fixed: tuple[tuple[MountKind, str], ...] = (
-        ("proc", "/proc"), ("tmpfs", "/dev/shm"), ("tmpfs", "/tmp"), ("sys", "/sys"),
-    )  # fmt: skip
-    steps = [MountStep("bind", "/dev", prepared.devices), *(MountStep(kind, path) for kind, path in fixed)]
-    steps += [MountStep("mask", path) for path in prepared.masked]
-    return (*steps, *(MountStep("ro", path) for path in prepared.read_only))
+    devices = [MountStep("dev", "/dev")]
+    if prepared.devices:
+        devices = [MountStep("bind", "/dev", prepared.devices), MountStep("tmpfs", "/dev/shm")]
+    kernel = [MountStep("proc", "/proc"), MountStep("tmpfs", "/tmp"), MountStep("sys", "/sys")]
+    hidden = [MountStep("mask", path) for path in prepared.masked]
+    return (*devices, *kernel, *hidden, *(MountStep("ro", path) for path in prepared.read_only))
 
 
-def _applied(options: Options, layout: cgroups.Layout) -> dict[str, str | list[str]]:
+def _applied(options: Options, prepared: Prepared, layout: cgroups.Layout) -> dict[str, Any]:
+    told = dict(prepared.told)
+    layer = told.pop("layer")
     return {
         "seccomp": "default filter" if options.seccomp == "default" else "off",
-        "root": f"overlay, writable layer on {options.layer}" if options.root == "overlay" else "read-only bind",
+        "root": f"overlay, writable layer on {layer}" if options.root == "overlay" else "read-only bind",
         "cgroups": layout.mode,
         "kept_capabilities": list(KEPT_CAPABILITIES),
         "network": "namespace of its own, loopback only" if options.network else "the host's",
+        **told,
     }
 
 

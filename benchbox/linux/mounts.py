@@ -93,6 +93,17 @@ def devices(target: Path) -> None:
         syscalls.mount("none", str(target), None, remount | flags)
 
 
+def file_system(folder: Path) -> str:
+    """Return the type of the file system that ``folder`` lies on, as /proc/self/mountinfo names it."""
+    device = folder.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, tail = line.partition(" - ")
+        if fields.split()[2] == wanted:
+            return tail.split()[0]
+    return "a file system of unknown type"
+
+
 def tmpfs(target: Path, mode: str = "1777") -> None:
     """Mount an empty tmpfs on ``target``. Raises EnvironmentFailure."""
     with _named(target):

@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from benchbox.linux import syscalls
+from benchbox.errors import EnvironmentFailure
+from benchbox.linux import processes, syscalls
 from benchbox.linux.launch import IdMap
+from benchbox.model import Availability
 
 #: How many users a container's namespace has: all that a program expects, up to ``nobody`` (65534).
 COUNT: Final = 65536
@@ -40,6 +43,28 @@ def root_maps(etc: Path = Path("/etc")) -> tuple[IdMap, IdMap]:
     return IdMap(0, firsts[0], COUNT), IdMap(0, firsts[1], COUNT)
 
 
+def own_maps() -> tuple[IdMap, IdMap]:
+    """Return the only maps that a user may write without help: root inside is that user, user_namespaces(7)."""
+    return IdMap(0, os.geteuid(), 1), IdMap(0, os.getegid(), 1)
+
+
+def own_namespace_works(launch: Path) -> Availability:
+    """Say whether an ordinary user may make a user namespace here, by making one; ``launch`` is the program."""
+    uid_map, gid_map = own_maps()
+    words: list[str | Path] = [launch, "--unshare-user", "--unshare-mount", "--unshare-pid"]
+    for option, ids in (("--uid-map", uid_map), ("--gid-map", gid_map)):
+        words += [option, str(ids.inside), str(ids.outside), str(ids.count)]
+    try:
+        processes.run([*words, "--", launch, "--help"], timeout_s=10)
+    except EnvironmentFailure as error:
+        return Availability.no(
+            f"an ordinary user cannot make a user namespace here ({error.message.rpartition('launch: ')[2]})",
+            "run benchbox as root, or allow it: user.max_user_namespaces, kernel.unprivileged_userns_clone=1, "
+            "kernel.apparmor_restrict_unprivileged_userns=0 (sysctl), whichever this host has",
+        )
+    return Availability.yes()
+
+
 @contextlib.contextmanager
 def namespace(users: IdMap, groups: IdMap) -> Iterator[int]:
     """Yield a descriptor of a user namespace with these maps. Needs root; raises OSError.
@@ -48,7 +73,10 @@ def namespace(users: IdMap, groups: IdMap) -> Iterator[int]:
     """
     ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
     hold_read, hold_write = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
+    with warnings.catch_warnings():
+        # Other threads do not matter to a child that calls the kernel and ends.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child == 0:
         _make_and_wait(ready_write, hold_read, hold_write)
     os.close(ready_write)

@@ -9,8 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from benchbox.environments import container, native
-from benchbox.environments.container import KEPT_CAPABILITIES, Options, Prepared, container_plan
+from benchbox.environments.container import KEPT_CAPABILITIES, Options, container_plan
 from benchbox.environments.native import native_plan
+from benchbox.environments.prepared import MASKED, READ_ONLY, Prepared
+from benchbox.linux import users
 from benchbox.linux.cgroups import CgroupPlan, Group
 from benchbox.linux.launch import IdMap, LaunchPlan, MountStep, Root
 from benchbox.model import Command, EnvironmentSpec
@@ -21,7 +23,7 @@ IMAGE, LAYERS, DEVICES = Path("/image"), Path("/layers"), Path("/devices")
 MAPS = (IdMap(0, 100000, 65536), IdMap(0, 200000, 65536))
 
 
-PREPARED = Prepared(IMAGE, LAYERS, DEVICES)
+PREPARED = Prepared(IMAGE, LAYERS, Path("/launch"), DEVICES)
 
 
 def in_container(prepared: Prepared = PREPARED, **options: Any) -> LaunchPlan:
@@ -72,7 +74,7 @@ def test_the_kernel_s_files_are_mounted_before_they_are_masked() -> None:
     steps = list(in_container().mounts)
     before = [MountStep("bind", "/dev", DEVICES), MountStep("proc", "/proc"), MountStep("sys", "/sys")]
     hiding = [step for step in steps if step.kind in ("mask", "ro")]
-    assert {step.path for step in hiding} == {*container.MASKED, *container.READ_ONLY}
+    assert {step.path for step in hiding} == {*MASKED, *READ_ONLY}
     assert max(map(steps.index, before)) < min(map(steps.index, hiding))
 
 
@@ -123,9 +125,38 @@ def test_what_is_no_host_name_is_refused(name: str) -> None:
         in_container(hostname=name)
 
 
-@pytest.mark.parametrize("module", [native, container])
-def test_without_root_it_is_said_what_to_do(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both need it."""
+def test_an_ordinary_user_keeps_the_groups_and_gets_devices_at_each_start() -> None:
+    """No other user is mapped, so there is nobody to become; nothing can be mounted before."""
+    plan = in_container(replace(PREPARED, devices=None, id_maps=MAPS, rootless=True))
+    assert (plan.uid, plan.gid) == (None, None)
+    assert plan.mounts[0] == MountStep("dev", "/dev")
+
+
+def test_native_without_root_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no way to enter a root without it that is not a container already."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    offer = module.ENVIRONMENT.check(EnvironmentSpec(module.KIND, "x"))
+    offer = native.ENVIRONMENT.check(EnvironmentSpec("native", "x"))
     assert (offer.available, offer.fix) == (False, "run benchbox as root")
+
+
+def test_a_host_without_user_namespaces_for_everybody_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the launcher's own words, and the settings that may forbid it."""
+    program = tmp_path / "launch"
+    program.write_text("#!/bin/sh\necho 'launch: cannot clone: Operation not permitted' >&2; exit 125\n")
+    program.chmod(0o755)
+    offer = users.own_namespace_works(program)
+    assert not offer.available
+    assert "cannot clone: Operation not permitted" in (offer.reason or "")
+    assert "unprivileged_userns" in (offer.fix or "")
+
+
+@pytest.mark.parametrize("other_users", [True, False])
+def test_the_host_s_network_and_other_users_do_not_go_together(
+    other_users: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said before anything is started: whether they are asked for or an ordinary user cannot do without."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if other_users else 1000)
+    spec = EnvironmentSpec("container", "x", {"network": False, "user_namespace": other_users})
+    offer = container.ENVIRONMENT.check(spec)
+    assert not offer.available
+    assert "network" in (offer.reason or "")

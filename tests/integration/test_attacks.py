@@ -21,8 +21,9 @@ from typing import Any, Final
 import pytest
 
 from benchbox import images, native
-from benchbox.environments import container, environment
+from benchbox.environments import environment
 from benchbox.environments.launched import LaunchedSession
+from benchbox.environments.prepared import MASKED
 from benchbox.linux import cgroups, seccomp
 from benchbox.linux.launch import LaunchPlan, MountStep, Root, arguments
 from benchbox.model import Availability, Command, EnvironmentSpec, Image, Outcome, Resources, Session
@@ -153,7 +154,7 @@ ATTACKS: Final = (
     attack("write-same", SYSCTL, opened=unmasked),
     attack("write-same", SYSFS, opened=from_host("/sys"), path=SYSFS),
     attack("write-same", "/proc/irq/default_smp_affinity", opened=unmasked, path="/proc/irq/default_smp_affinity"),
-    *(attack("look", path, opened=unmasked, path=path) for path in container.MASKED),
+    *(attack("look", path, opened=unmasked, path=path) for path in MASKED),
     attack("make-device"),
     attack("open-device", "/data/device"),
     attack("open-device", "/dev/kmsg", opened=from_host("/dev"), path="/dev/kmsg"),

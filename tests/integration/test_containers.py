@@ -12,7 +12,8 @@ import pytest
 
 from benchbox import images
 from benchbox.environments import environment
-from benchbox.environments.container import KEPT_CAPABILITIES, MASKED, READ_ONLY
+from benchbox.environments.container import KEPT_CAPABILITIES
+from benchbox.environments.prepared import MASKED, READ_ONLY
 from benchbox.errors import EnvironmentFailure
 from benchbox.images import tree
 from benchbox.linux import cgroups
