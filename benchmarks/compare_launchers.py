@@ -37,7 +37,7 @@ from pathlib import Path
 import bench
 
 from benchbox import images, native
-from benchbox.environments import container, environment
+from benchbox.environments import container, environment, prepared
 from benchbox.environments.launched import LaunchedCommand, Requested
 from benchbox.environments.native import native_plan
 from benchbox.linux import cgroups
@@ -78,7 +78,7 @@ def write_bundle(folder: Path, image: Image, resources: Resources, cpus: tuple[i
     spec["process"].update(terminal=False, args=[READY], env=variables, capabilities=kept)
     tmp = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=1777"]}
     spec["mounts"] = [item for item in spec["mounts"] if item["destination"] in ("/proc", "/dev", "/sys")] + [tmp]
-    spec["linux"].update(maskedPaths=list(container.MASKED), readonlyPaths=list(container.READ_ONLY))
+    spec["linux"].update(maskedPaths=list(prepared.MASKED), readonlyPaths=list(prepared.READ_ONLY))
     spec["linux"]["namespaces"].append({"type": "cgroup"})
     spec["linux"]["resources"].update(
         memory={"limit": resources.memory_bytes},

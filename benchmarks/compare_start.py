@@ -19,7 +19,7 @@ from pathlib import Path
 import bench
 
 from benchbox import images
-from benchbox.environments import container, environment
+from benchbox.environments import prepared, environment
 from benchbox.environments.launched import instance_limits
 from benchbox.linux import cgroups
 from benchbox.model import Command, EnvironmentSpec, Resources, Session, Workspace
@@ -32,7 +32,7 @@ def start_floor(folder: Path, root: Path, workspace: Workspace, resources: Resou
     subprocess.run(["cc", "-O2", "-static", "-o", program, Path(__file__).with_name("floor.c")], check=True)
     layout = cgroups.detect()
     plan = cgroups.plan(layout, workspace.cgroup_name, "floor", instance_limits(resources), workspace.cpus)
-    words = [str(program), str(root), READY, *(path for path in container.MASKED if Path(path).exists())]
+    words = [str(program), str(root), READY, *(path for path in prepared.MASKED if Path(path).exists())]
     for group in plan.groups:
         words.append(f"{group.version}:{group.path.parent}")
         there = [write for write in group.writes if not write.optional or (group.path.parent / write.file).exists()]

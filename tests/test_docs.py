@@ -17,7 +17,7 @@ from benchbox.environments.container import KEPT_CAPABILITIES
 from benchbox.environments.prepared import MASKED, READ_ONLY
 from benchbox.events import EVENTS
 from benchbox.export import COLUMNS
-from benchbox.linux import cgroups
+from benchbox.linux import cgroups, seccomp
 from benchbox.model import STAGES, Command, Outcome
 from benchbox.noise import Snapshot, between
 from benchbox.units import parse_size
@@ -326,6 +326,9 @@ def test_what_a_container_keeps_and_hides_is_described() -> None:
     """Each kept capability, each masked and each read-only path stands in docs/security.md."""
     text = text_of("security.md")
     assert {name for name in (*KEPT_CAPABILITIES, *MASKED, *READ_ONLY) if name not in text} == set()
+    text = " ".join(section("security.md", "The filter").split())
+    assert {group for group in seccomp.ALLOWED if group not in text} == set()
+    assert {call for call in seccomp.RULES if f"`{call}`" not in text} == set()
     capabilities = set(re.findall(r"CAP_[A-Z_]+", section("security.md", "What each environment holds")))
     assert capabilities - {"CAP_MKNOD"} == set(KEPT_CAPABILITIES)
 

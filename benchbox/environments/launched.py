@@ -216,9 +216,13 @@ def _applied(report: Report) -> dict[str, Any]:
             no_new_privs=report.applied["no_new_privs"] == "1",
             seccomp="filter" if report.applied["seccomp"] == "2" else "off",
         )
-        if users := report.applied.get("users"):
-            found["users"] = users
+        found["user"] = _user(report.applied.get("users"))
     return found
+
+
+def _user(users: str | None) -> str:
+    """Say who root inside is; ``users`` is the first line of the user map, first user inside, outside, how many."""
+    return f"root inside, user {users.split()[1]} of the host" if users else "root"
 
 
 def _judge(

@@ -94,7 +94,9 @@ def filter_program() -> bytes:
 
 
 def _existing(paths: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(path for path in paths if Path(path).exists())
+    """Return those that are there, folders with a slash at their end: ``launch`` then need not look."""
+    found = (Path(path) for path in paths)
+    return tuple(f"{path}/" if path.is_dir() else str(path) for path in found if path.exists())
 
 
 def _for_root(

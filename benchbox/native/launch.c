@@ -223,7 +223,8 @@ static int put(const char *folder, const char *file, const char *value)
 {
     char path[PATH_MAX];
     if (join_path(path, sizeof path, folder, file)) return -1;
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    /* Not open(3): musl's has a second call for O_CLOEXEC, and a start does this a dozen times. */
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
     if (fd < 0) return -1;
     ssize_t written = write(fd, value, strlen(value));
     int error = errno;
@@ -268,7 +269,7 @@ static void remove_scratch(void)
     /* What a command leaves that wrote nothing, deepest first; only one that did write needs the walk. */
     static const char *const folders[] = {"work/work", "work", "upper", "root"};
     char path[PATH_MAX];
-    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+    for (int i = 0; i < (own_users() ? 4 : 3); i++)
         if (!join_path(path, sizeof path, plan.scratch, folders[i])) rmdir(path);
     if (rmdir(plan.scratch)) nftw(plan.scratch, remove_entry, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
@@ -515,14 +516,30 @@ static void find_empty_folder(const char *sys)
         if (join_path(empty_folder, sizeof empty_folder, sys, candidates[i]) || access(empty_folder, F_OK)) *empty_folder = 0;
 }
 
+/* Only a path that is not there may be passed over, never one that could not be masked. */
+static void mask_failed(const char *path)
+{
+    int error = errno;
+    if (error == ENOENT && access(path, F_OK) && errno == ENOENT) return;
+    errno = error;
+    fail("cannot mask %s", path);
+}
+
+static void mask_folder(const char *path)
+{
+    int failed = *empty_folder ? mount(empty_folder, path, NULL, MS_BIND, NULL)
+                               : mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0,nr_inodes=1");
+    if (failed) mask_failed(path);
+}
+
+/* A path that ends in '/' is a folder's; others are tried as a file's first. */
 static void mask(const char *path)
 {
-    if (!mount("/dev/null", path, NULL, MS_BIND, NULL)) return;
-    /* Only a path that is not there may be passed over, never one that could not be masked. */
-    if (errno == ENOENT && access(path, F_OK)) return;
-    /* A folder can only be hidden by a folder. */
-    if (errno == ENOTDIR && *empty_folder && !mount(empty_folder, path, NULL, MS_BIND, NULL)) return;
-    if (*empty_folder || errno != ENOTDIR || mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0,nr_inodes=1")) fail("cannot mask %s", path);
+    size_t length = strlen(path);
+    if (path[length - 1] == '/') mask_folder(path);
+    else if (!mount("/dev/null", path, NULL, MS_BIND, NULL)) return;
+    else if (errno == ENOTDIR) mask_folder(path);
+    else mask_failed(path);
 }
 
 static const struct { const char *name; unsigned major, minor; } devices[] = {
@@ -1061,7 +1078,7 @@ static const char help[] =
     "mounts in the new root, in the order given (paths are inside it):\n"
     "  --proc PATH, --sys PATH, --dev PATH, --tmpfs PATH\n"
     "  --bind SOURCE PATH, --ro-bind SOURCE PATH\n"
-    "  --mask PATH              hide a file or folder; no error if there is none\n"
+    "  --mask PATH              hide a file or folder (PATH/ saves a look which); no error if there is none\n"
     "  --ro PATH                make what is mounted there read-only; no error if there is none\n"
     "\n"
     "privileges:\n"

@@ -40,7 +40,7 @@ def test_a_good_report_is_a_good_outcome() -> None:
     assert found.stages == {"exec": 1500, "ready": 2000, "exited": 2500}
     assert found.applied == {
         "cpus": "0", "memory_bytes": 4096, "pids": 9,
-        "affinity": "0", "capabilities": "0", "no_new_privs": True, "seccomp": "off",
+        "affinity": "0", "capabilities": "0", "no_new_privs": True, "seccomp": "off", "user": "root",
     }  # fmt: skip
 
 
