@@ -91,6 +91,27 @@ def disturbances(by_cell: Mapping[str, Sequence[Sample]], metric: str) -> tuple[
     return tuple(found)
 
 
+@dataclass(frozen=True)
+class Level:
+    """How much of one kind of noise there was around the samples of a cell."""
+
+    median: float
+    maximum: float
+
+
+def levels(by_cell: Mapping[str, Sequence[Sample]]) -> dict[str, dict[str, Level]]:
+    """Return by kind of noise and by cell how much there was, as far as it was recorded."""
+    found: dict[str, dict[str, Level]] = {}
+    for cell, samples in by_cell.items():
+        values: dict[str, list[float]] = defaultdict(list)
+        for sample in samples:
+            for key, value in sample.noise.items():
+                values[key].append(value)
+        for key, each in values.items():
+            found.setdefault(key, {})[cell] = Level(st.median(each), max(each))
+    return found
+
+
 def modes(values: Sequence[float]) -> tuple[list[float], list[float]] | None:
     """Return the lower and the upper mode of ``values``, None where there are not clearly two.
 

@@ -252,7 +252,7 @@ def _kernel(facts: _Facts) -> _Value | None:
     if not isinstance(release, str):
         return None
     build = facts.applied("kernel", "version") if facts.is_guest else facts.host("kernel", "version")
-    text = f"{release}, {build}" if isinstance(build, str) else release
+    text = f"{release}, {build.removeprefix(f'{release} ')}" if isinstance(build, str) else release
     if facts.is_guest and facts.applied("kernel", "same_as_host") is True:
         return _Value(f"{release}, the host's own", ("host", facts.host("kernel", "release")))
     return _Value(text, ("guest", release, build) if facts.is_guest else ("host", release))

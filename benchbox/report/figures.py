@@ -14,36 +14,66 @@ from benchbox.analysis.samples import exclusion, metric_value
 from benchbox.analysis.statistics import outliers
 from benchbox.analysis.summary import Row, Table
 from benchbox.record import Sample
-from benchbox.report.words import format_value, plain
+from benchbox.report.words import format_value, plain, ratio_text
 
-#: Okabe and Ito's palette without its yellow, which a white page swallows; readable with any colour vision.
-COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+#: What stands in a figure for a colour: the page's script puts in that of the reader's theme. No text that others wrote
+#: can begin so, ``label`` lets no control character through.
+_TOKEN: Final = "\x01"
+
+#: Okabe and Ito's palette without its yellow, which a white page swallows, and with grey for its black; readable with
+#: any colour vision. The dark one has the same hues, lighter, so that each is well above 3:1 on its ground.
+_SERIES: Final = {
+    "light": ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#767676"),
+    "dark": ("#56b4f2", "#ff8f4a", "#33cc9e", "#e8a5cb", "#a3d9f7", "#f4bc4f", "#b4b4b4"),
+}
+THEMES: Final[Mapping[str, Mapping[str, str]]] = {
+    name: {
+        "ink": ink, "soft": soft, "grid": grid, "line": line, "bad": bad,
+        **{f"s{number}": colour for number, colour in enumerate(_SERIES[name])},
+    }
+    for name, ink, soft, grid, line, bad in (
+        ("light", "#1f2328", "#59636e", "#e3e6e9", "#8b949e", "#b00020"),
+        ("dark", "#e6e8eb", "#a5adb6", "#2e343b", "#6b747e", "#ff8a80"),
+    )
+}  # fmt: skip
+COLOURS: Final = tuple(f"{_TOKEN}s{number}" for number in range(len(_SERIES["light"])))
+_INK: Final = f"{_TOKEN}ink"
+_SOFT: Final = f"{_TOKEN}soft"
+_LINE: Final = f"{_TOKEN}line"
+_BAD: Final = f"{_TOKEN}bad"
 SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "pentagon", "star", "hexagon")
 
 _STAGE_COLOURS: Final = {
-    "cgroups": "#56b4e9", "started": "#0072b2", "isolated": "#e69f00", "agent": "#cc79a7", "exec": "#009e73",
-    "ready": "#d55e00", "exited": "#999999", "cleaned": "#bbbbbb",
+    "cgroups": COLOURS[4], "started": COLOURS[0], "isolated": COLOURS[5], "agent": COLOURS[3], "exec": COLOURS[2],
+    "ready": COLOURS[1], "exited": COLOURS[6], "cleaned": _LINE,
 }  # fmt: skip
 
 #: From so many points on they are drawn by the graphics processor: a browser's vector elements get slow there.
 WEBGL_POINTS: Final = 5_000
 
 _LABEL_LENGTH: Final = 60
-_FONT: Final = {"family": "system-ui, sans-serif", "size": 13, "color": "#222222"}
-_GRID: Final = "#e4e4e4"
+_FONT: Final = {"family": "system-ui, sans-serif", "size": 13, "color": _INK}
+_GRID: Final = f"{_TOKEN}grid"
+
+#: A distribution of more values is drawn by so many of its quantiles.
+ECDF_STEPS: Final = 1_000
 
 Figure = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """A row with its points: rounds and values of the valid samples, and those that have none."""
+    """A row with its points: values of the valid samples, their rounds, and where in it they were taken (0 to 1).
+
+    ``failed`` has round, place and reason of those without a value.
+    """
 
     row: Row
     rounds: list[int]
+    places: list[float]
     values: list[float]
     flagged: list[bool]
-    failed: list[tuple[int, str]]
+    failed: list[tuple[int, float, str]]
 
 
 def label(text: object) -> str:
@@ -73,7 +103,7 @@ def waterfall(row: Row) -> Figure:
         "text": [format_value(length, "s") for length in lengths],
         "textposition": "outside",
         "cliponaxis": False,
-        "marker": {"color": [_STAGE_COLOURS.get(stage.name, "#777777") for stage in row.stages]},
+        "marker": {"color": [_STAGE_COLOURS.get(stage.name, _SOFT) for stage in row.stages]},
         "hovertemplate": "%{y}: %{text}, over at %{customdata}<extra></extra>",
         "customdata": [format_value(begin + length, "s") for begin, length in zip(begins, lengths, strict=True)],
     }
@@ -97,13 +127,13 @@ def waterfall(row: Row) -> Figure:
 
 
 def dots(table: Table, by_cell: Mapping[str, Sequence[Sample]], metric: str) -> Figure:
-    """Return every sample of a table as a dot: the round to the right, the value upwards.
+    """Return every sample of a table as a dot in the order taken: rounds and the place in each to the right.
 
     One panel per environment, all logarithmic and all spanning the same factor: equal heights are equal ratios, so the
     spread of a 2 ms container can be compared with that of a 2 s guest. A cross at a panel's lower edge is a sample
     without a valid value.
     """
-    panels = [_cell(row, by_cell.get(row.cell, ()), metric) for row in table.rows]
+    panels = _cells(table, by_cell, metric)
     points = sum(len(panel.rounds) + len(panel.failed) for panel in panels)
     kind = "scattergl" if points > WEBGL_POINTS else "scatter"
     half_decades = _half_span(panels)
@@ -118,21 +148,188 @@ def dots(table: Table, by_cell: Mapping[str, Sequence[Sample]], metric: str) -> 
     return figure
 
 
-def _cell(row: Row, samples: Iterable[Sample], metric: str) -> _Cell:
-    rounds, values, failed = [], [], []
+def ecdf(table: Table, by_cell: Mapping[str, Sequence[Sample]], metric: str) -> Figure:
+    """Return for each environment which share of its samples took at most how long, every sample a dot on its step.
+
+    Panels and axes are as in ``dots``: logarithmic, all spanning the same factor, so that a steeper curve is a smaller
+    relative spread. Above ECDF_STEPS values there are as many quantiles, and no dots.
+    """
+    panels = [panel for panel in _cells(table, by_cell, metric) if panel.values]
+    half_decades = _half_span(panels)
+    figure: Figure = {"data": [], "layout": _ecdf_layout(len(panels))}
+    for position, panel in enumerate(panels):
+        centre, unit = _centre(panel.values), "" if panel.row.unit == "1" else panel.row.unit
+        number = table.rows.index(panel.row)
+        values, shares = _steps(panel.values)
+        figure["data"].append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers" if len(panel.values) <= ECDF_STEPS else "lines",
+                "name": label(panel.row.display),
+                "x": values,
+                "y": shares,
+                "line": {"shape": "hv", "width": 1.5, "color": COLOURS[number % len(COLOURS)]},
+                "marker": {"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 6},
+                "xaxis": _axis("x", position),
+                "yaxis": _axis("y", position),
+                "hovertemplate": f"%{{y:.0%}} at most %{{x:.4s}}{label(unit)}<extra></extra>",
+            }
+        )
+        figure["layout"] |= _ecdf_axes(panel, position, len(panels), centre, half_decades)
+        figure["layout"]["annotations"].append(_panel_title(panel, position, number))
+        figure["layout"]["shapes"] += _ecdf_median(panel, position, number)
+    return figure
+
+
+def _steps(values: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Return the ordered values and the share of values up to each, of many values ECDF_STEPS quantiles."""
+    ordered, count = sorted(values), len(values)
+    steps = min(count, ECDF_STEPS)
+    ranks = [-(-step * count // steps) for step in range(1, steps + 1)]
+    return [ordered[rank - 1] for rank in ranks], [round(rank / count, 6) for rank in ranks]
+
+
+def _ecdf_layout(panels: int) -> dict[str, Any]:
+    return {
+        **_base_layout(30 + 165 * max(panels, 1)),
+        "margin": {"l": 52, "r": 16, "t": 26, "b": 34},
+        "hovermode": "closest",
+        "annotations": [],
+        "shapes": [],
+    }
+
+
+def _ecdf_axes(panel: _Cell, position: int, panels: int, centre: float, half_decades: float) -> dict[str, Any]:
+    height = 1 / (panels - 0.32)
+    top = 1 - position * height
+    ticks = log_ticks(10 ** (centre - half_decades), 10 ** (centre + half_decades))
+    across = {
+        "type": "log",
+        "range": [centre - half_decades, centre + half_decades],
+        "tickvals": ticks,
+        "ticktext": [label(_tick_text(tick, panel.row.unit)) for tick in ticks],
+        "anchor": _axis("y", position),
+        "gridcolor": _GRID,
+        "linecolor": _LINE,
+        "showline": True,
+        "zeroline": False,
+    }
+    up = {
+        "range": [-0.03, 1.05],
+        "domain": [max(0.0, top - height * 0.68), top],
+        "tickvals": [0, 0.5, 1],
+        "ticktext": ["0%", "50%", "100%"],
+        "anchor": _axis("x", position),
+        "fixedrange": True,
+        "gridcolor": _GRID,
+        "zeroline": False,
+    }
+    return {_axis("xaxis", position): across, _axis("yaxis", position): up}
+
+
+def _ecdf_median(panel: _Cell, position: int, number: int) -> list[dict[str, Any]]:
+    """The median as a line, its interval as a band."""
+    where = {"xref": _axis("x", position), "yref": f"{_axis('y', position)} domain", "y0": 0, "y1": 1, "layer": "below"}
+    return _marked(panel.row, "x", COLOURS[number % len(COLOURS)], where)
+
+
+def ratios(table: Table) -> Figure | None:
+    """Return how many times the baseline each environment takes, as a dot with its interval; None without a ratio.
+
+    The axis is logarithmic, so that half and twice lie equally far from 1. What is not judged is hollow.
+    """
+    rows = [row for row in table.rows if row.ratio is not None]
+    if not rows:
+        return None
+    ends = [end for row in rows if row.ratio for end in (row.ratio.low, row.ratio.estimate, row.ratio.high) if end]
+    low, high = min(0.8, *ends) / 1.25, max(1.25, *ends) * 1.6
+    ticks = log_ticks(low, high)
+    return {
+        "data": [_ratio_trace(row, table.rows.index(row), len(rows) - 1 - place) for place, row in enumerate(rows)],
+        "layout": {
+            **_base_layout(74 + 40 * len(rows)),
+            "margin": {"l": 16, "r": 16, "t": 8, "b": 44},
+            "hovermode": "closest",
+            "dragmode": False,
+            "yaxis": {"range": [-0.6, len(rows) - 0.2], "visible": False, "fixedrange": True},
+            "xaxis": {
+                "type": "log",
+                "range": [math.log10(low), math.log10(high)],
+                "tickvals": ticks,
+                "ticktext": [f"{tick:,g}×" for tick in ticks],
+                "gridcolor": _GRID,
+                "zeroline": False,
+                "fixedrange": True,
+                "title": {"text": "times the baseline, log axis", "font": {"size": 12}},
+            },
+            "shapes": [_unity()],
+            "annotations": [_ratio_label(row, len(rows) - 1 - place) for place, row in enumerate(rows)],
+        },
+    }
+
+
+def _ratio_trace(row: Row, number: int, height: int) -> dict[str, Any]:
+    assert row.ratio is not None
+    ratio, colour = row.ratio, COLOURS[number % len(COLOURS)]
+    judged = row.verdict is not None and row.verdict.kind != "not judged"
+    symbol = SYMBOLS[number % len(SYMBOLS)]
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": label(row.display),
+        "x": [ratio.estimate],
+        "y": [height],
+        "marker": {"color": colour, "size": 10, "symbol": symbol if judged else f"{symbol}-open"},
+        "hovertemplate": f"{label(ratio_text(ratio))}<extra></extra>",
+    }
+    if ratio.low is not None and ratio.high is not None:
+        plus, minus = ratio.high - ratio.estimate, ratio.estimate - ratio.low
+        bar = {"type": "data", "symmetric": False, "array": [plus], "arrayminus": [minus]}
+        trace["error_x"] = {**bar, "color": colour, "thickness": 2, "width": 5}
+    return trace
+
+
+def _unity() -> dict[str, Any]:
+    line = {"color": _INK, "width": 1, "dash": "dot"}
+    return {"type": "line", "yref": "paper", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "line": line, "layer": "below"}
+
+
+def _ratio_label(row: Row, place: int) -> dict[str, Any]:
+    return {
+        "text": label(row.display),
+        "xref": "paper",
+        "x": 0,
+        "y": place + 0.38,
+        "xanchor": "left",
+        "yanchor": "middle",
+        "showarrow": False,
+        "font": {"size": 13},
+    }
+
+
+def _cells(table: Table, by_cell: Mapping[str, Sequence[Sample]], metric: str) -> list[_Cell]:
+    size = max((s.position + 1 for row in table.rows for s in by_cell.get(row.cell, ())), default=1)
+    return [_cell(row, by_cell.get(row.cell, ()), metric, size) for row in table.rows]
+
+
+def _cell(row: Row, samples: Iterable[Sample], metric: str, size: int) -> _Cell:
+    """Return the points of a row; ``size`` is how many cells a round has."""
+    found = _Cell(row, [], [], [], [], [])
     for sample in samples:
-        value = metric_value(sample, metric)
+        value, place = metric_value(sample, metric), (sample.position + 0.5) / size
         if value is not None and value > 0 and row.ok:
-            rounds.append(sample.round)
-            values.append(value)
+            found.rounds.append(sample.round)
+            found.places.append(round(sample.round - 0.5 + place, 3))
+            found.values.append(value)
         else:
             status, reason = exclusion(sample, metric) or ("ok", f"a value of {value} has no place on this axis")
-            failed.append((sample.round, f"{status}: {reason}"))
-    return _Cell(row, rounds, values, outliers(values), failed)
+            found.failed.append((sample.round, round(sample.round - 0.5 + place, 3), f"{status}: {reason}"))
+    found.flagged.extend(outliers(found.values))
+    return found
 
 
 def _all_rounds(panel: _Cell) -> list[int]:
-    return [*panel.rounds, *(number for number, _ in panel.failed)]
+    return [*panel.rounds, *(number for number, _, _ in panel.failed)]
 
 
 def _base_layout(height: int) -> dict[str, Any]:
@@ -143,6 +340,7 @@ def _base_layout(height: int) -> dict[str, Any]:
         "plot_bgcolor": "rgba(0,0,0,0)",
         "showlegend": False,
         "hoverlabel": {"align": "left"},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": _LINE, "activecolor": _INK},
     }
 
 
@@ -157,7 +355,7 @@ def _ready_line(row: Row) -> list[dict[str, Any]]:
     if "ready" not in names:
         return []
     end = sum(stage.median_s for stage in row.stages[: names.index("ready") + 1])
-    line = {"color": "#444444", "width": 1, "dash": "dot"}
+    line = {"color": _INK, "width": 1, "dash": "dot"}
     return [{"type": "line", "yref": "paper", "x0": end, "x1": end, "y0": 0, "y1": 1, "line": line, "layer": "below"}]
 
 
@@ -180,12 +378,11 @@ def _dots_layout(panels: int, last_round: int) -> dict[str, Any]:
     return {
         **_base_layout(56 + 170 * panels),
         "margin": {"l": 76, "r": 16, "t": 30, "b": 44},
-        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#999999", "activecolor": "#222222"},
         "hovermode": "closest",
         "annotations": [],
         "shapes": [],
         "xaxis": {
-            "title": {"text": "round", "font": {"size": 12}},
+            "title": {"text": "round, in the order taken", "font": {"size": 12}},
             "range": [0.5 - last_round * 0.01, last_round * 1.01 + 0.5],
             "gridcolor": _GRID,
             "zeroline": False,
@@ -197,7 +394,7 @@ def _dots_layout(panels: int, last_round: int) -> dict[str, Any]:
 
 
 def _panel_axis(panel: _Cell, position: int, panels: int, centre: float, half_decades: float) -> dict[str, Any]:
-    height = 1 / panels
+    height = 1 / (panels - 0.16)
     top = 1 - position * height
     ticks = log_ticks(10 ** (centre - half_decades), 10 ** (centre + half_decades))
     return {
@@ -207,15 +404,17 @@ def _panel_axis(panel: _Cell, position: int, panels: int, centre: float, half_de
         "tickvals": ticks,
         "ticktext": [label(_tick_text(tick, panel.row.unit)) for tick in ticks],
         "gridcolor": _GRID,
-        "domain": [top - height * 0.84, top],
+        "domain": [max(0.0, top - height * 0.84), top],
         "showticklabels": bool(panel.values),
-        "linecolor": "#999999",
+        "linecolor": _LINE,
         "showline": True,
         "zeroline": False,
     }
 
 
-def _panel_title(panel: _Cell, position: int) -> dict[str, Any]:
+def _panel_title(panel: _Cell, position: int, number: int | None = None) -> dict[str, Any]:
+    """Return what stands above a panel; ``number`` is that of its row in the table, where panels are left out."""
+    colour = COLOURS[(position if number is None else number) % len(COLOURS)]
     return {
         "text": f"{label(panel.row.display)}, {panel.row.ok} of {panel.row.attempted}, log axis",
         "xref": "paper",
@@ -225,7 +424,7 @@ def _panel_title(panel: _Cell, position: int) -> dict[str, Any]:
         "xanchor": "left",
         "yanchor": "bottom",
         "showarrow": False,
-        "font": {"size": 12, "color": COLOURS[position % len(COLOURS)]},
+        "font": {"size": 13, "color": colour},
     }
 
 
@@ -238,7 +437,7 @@ def log_ticks(low: float, high: float) -> list[float]:
         step = _nice_step((high - low) / 5)
         return [float(f"{n * step:.6g}") for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    mantissas = (1, 2, 5) if last - first <= 3 else (1,)
+    mantissas: tuple[float, ...] = (1, 1.5, 2, 3, 5, 7) if high / low < 12 else (1, 2, 5) if last - first <= 3 else (1,)
     every = 1 + (last - first) // 9
     ticks = [float(f"{mantissa}e{power}") for power in range(first, last + 1, every) for mantissa in mantissas]
     return [tick for tick in ticks if low <= tick <= high]
@@ -269,13 +468,14 @@ def _panel_traces(panel: _Cell, position: int, kind: str, floor: float) -> list[
         {
             **common,
             "name": "valid",
-            "x": panel.rounds,
+            "x": panel.places,
             "y": panel.values,
+            "text": [f"round {number}" for number in panel.rounds],
             "marker": {"color": colour, "symbol": SYMBOLS[position % len(SYMBOLS)], "size": size, "opacity": 0.75},
-            "hovertemplate": f"round %{{x}}: %{{y:.4s}}{label(unit)}<extra></extra>",
+            "hovertemplate": f"%{{text}}: %{{y:.4s}}{label(unit)}<extra></extra>",
         }
     ]
-    ringed = [(r, v) for r, v, flag in zip(panel.rounds, panel.values, panel.flagged, strict=True) if flag]
+    ringed = [(r, v) for r, v, flag in zip(panel.places, panel.values, panel.flagged, strict=True) if flag]
     if ringed:
         traces.append(
             {
@@ -283,7 +483,7 @@ def _panel_traces(panel: _Cell, position: int, kind: str, floor: float) -> list[
                 "name": "outlier",
                 "x": [number for number, _ in ringed],
                 "y": [value for _, value in ringed],
-                "marker": {"color": "#000000", "symbol": "circle-open", "size": size + 6},
+                "marker": {"color": _INK, "symbol": "circle-open", "size": size + 6},
                 "hoverinfo": "skip",
             }
         )
@@ -292,11 +492,11 @@ def _panel_traces(panel: _Cell, position: int, kind: str, floor: float) -> list[
             {
                 **common,
                 "name": "not valid",
-                "x": [number for number, _ in panel.failed],
+                "x": [place for _, place, _ in panel.failed],
                 "y": [floor] * len(panel.failed),
-                "text": [label(reason) for _, reason in panel.failed],
-                "marker": {"color": "#b00020", "symbol": "x", "size": size + 2},
-                "hovertemplate": "round %{x}: %{text}<extra></extra>",
+                "text": [f"round {number}: {label(reason)}" for number, _, reason in panel.failed],
+                "marker": {"color": _BAD, "symbol": "x", "size": size + 2},
+                "hovertemplate": "%{text}<extra></extra>",
             }
         )
     return traces
@@ -304,14 +504,18 @@ def _panel_traces(panel: _Cell, position: int, kind: str, floor: float) -> list[
 
 def _median_shapes(panel: _Cell, position: int) -> list[dict[str, Any]]:
     """The median as a line and its interval as a band behind the dots."""
-    row, where = panel.row, {"xref": "x domain", "yref": _axis("y", position), "x0": 0, "x1": 1, "layer": "below"}
+    where = {"xref": "x domain", "yref": _axis("y", position), "x0": 0, "x1": 1, "layer": "below"}
+    return _marked(panel.row, "y", COLOURS[position % len(COLOURS)], where)
+
+
+def _marked(row: Row, along: str, colour: str, where: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the shapes of median and interval; ``along`` is the axis on which the values lie."""
     if row.median is None or row.median <= 0:
         return []
-    colour = COLOURS[position % len(COLOURS)]
-    shapes: list[dict[str, Any]] = [
-        {"type": "line", "y0": row.median, "y1": row.median, "line": {"color": colour, "width": 1}, **where}
-    ]
+    first, last = f"{along}0", f"{along}1"
+    line = {"color": colour, "width": 1}
+    shapes: list[dict[str, Any]] = [{"type": "line", first: row.median, last: row.median, "line": line, **where}]
     if row.interval is not None and row.interval.low > 0:
-        band = {"fillcolor": colour, "opacity": 0.12, "line": {"width": 0}}
-        shapes.append({"type": "rect", "y0": row.interval.low, "y1": row.interval.high, **band, **where})
+        band = {"fillcolor": colour, "opacity": 0.15, "line": {"width": 0}}
+        shapes.append({"type": "rect", first: row.interval.low, last: row.interval.high, **band, **where})
     return shapes

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchbox.analysis.disturbances import levels
 from benchbox.analysis.samples import exclusion, take
 from benchbox.analysis.summary import Row, Summary, Table, summarise
 from benchbox.errors import RecordError
 from benchbox.record import Manifest, Sample
-from benchbox.report import figures, words
+from benchbox.report import definitions, figures, raw, words
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
@@ -43,15 +44,34 @@ class _Fact:
 
 
 @dataclass(frozen=True)
+class _Drawn:
+    """A figure by its number on the page, and what it shows in words for those who cannot see it."""
+
+    number: int
+    alt: str
+
+
+@dataclass(frozen=True)
 class _Section:
-    """One table of the run with its figures, which are numbered through the page."""
+    """One table of the run with its figures; ``suffix`` makes its anchors unique, empty for the first."""
 
     table: Table
+    suffix: str
     answer: str
-    dots: int
-    waterfalls: tuple[tuple[Row, int], ...]
+    ratios: _Drawn | None
+    order: _Drawn
+    ecdf: _Drawn
+    waterfalls: tuple[tuple[Row, _Drawn], ...]
     stage_names: tuple[str, ...]
     counter_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Link:
+    """An entry of the table of contents."""
+
+    anchor: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -103,8 +123,11 @@ def render_page(
     by_cell = taken.by_cell
     summary = summarise(manifest, taken, metric, reading_notes)
     drawn: list[figures.Figure] = []
-    sections = [_section(table, by_cell, summary, drawn) for table in summary.tables]
+    sections = [
+        _section(table, by_cell, summary, drawn, number) for number, table in enumerate(summary.tables, start=1)
+    ]
     scripts = [_plotly_js(), _template("page.js")]
+    failures = _failures(summary, by_cell)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -114,22 +137,120 @@ def render_page(
     )
     environment.filters["plain"] = words.plain
     environment.filters["lines"] = words.plain_lines
-    return environment.get_template("page.html.j2").render(
+    page = environment.get_template("page.html.j2").render(
         summary=summary,
         manifest=manifest,
         sections=sections,
+        contents=_contents(sections, bool(failures or summary.abandoned or summary.absent)),
         words=words,
+        definitions=definitions,
+        metrics=_metric_names(by_cell),
         policy=_policy(scripts),
         scripts=[Markup(script) for script in scripts],
         style=Markup(_template("page.css")),
-        figures_json=Markup(_embedded_json(drawn)),
+        figures_json=Markup(_embedded_json({"themes": figures.THEMES, "figures": drawn})),
         summary_json=Markup(_embedded_json(summary.as_json())),
+        raw_mark=Markup(_RAW_MARK),
         host=facts(manifest.host),
+        host_line=_host_line(manifest.host),
+        host_facts=_host_facts(manifest.host),
         applied=_applied(manifest, by_cell),
-        failures=_failures(summary, by_cell),
+        noise=levels(by_cell),
+        failures=failures,
         shown_failures=SHOWN_FAILURES,
         shown_rounds=SHOWN_ROUNDS,
+        light_limit=raw.PAGE_LIMIT_BYTES // 1_000_000,
     )
+    return _with_record(page, manifest, samples)
+
+
+#: Where the record goes once it is known how large the page is without it. No foreign text can be it: it is escaped.
+_RAW_MARK: Final = "<!--record-->"
+
+
+def _with_record(page: str, manifest: Manifest, samples: Sequence[Sample]) -> str:
+    """Return the page with the record in it, or without where it would get too large."""
+    before, _, after = page.partition(_RAW_MARK)
+    room_bytes = raw.PAGE_LIMIT_BYTES - len(page.encode())
+    found = raw.embedded(manifest, samples, room_bytes)
+    if found is None:
+        return f"{before}{after}"
+    kind = '<script type="application/json" id='
+    return f'{before}{kind}"manifest">{found.manifest}</script>\n{kind}"samples">{found.samples}</script>{after}'
+
+
+def _contents(sections: Sequence[_Section], has_gaps: bool) -> list[_Link]:
+    """Return the table of contents; with several workloads, one entry for each."""
+    links = [_Link("answer", "The answer")]
+    if len(sections) == 1:
+        links += [_Link(anchor, text) for anchor, text in _PARTS]
+        links = [link for link in links if link.anchor != "used" or sections[0].counter_names]
+    else:
+        links += [_Link(f"verdicts{section.suffix}", words.plain(section.table.title)) for section in sections]
+    gaps = [_Link("missing", "Skipped and failed")] if has_gaps else []
+    return [*links, *(_Link(anchor, text) for anchor, text in _BACKGROUND[:2]), *gaps,
+            *(_Link(anchor, text) for anchor, text in _BACKGROUND[2:])]  # fmt: skip
+
+
+_PARTS: Final = (
+    ("verdicts", "Verdicts"),
+    ("stages", "Where the time goes"),
+    ("distribution", "Distributions"),
+    ("order", "In the order taken"),
+    ("used", "What it used"),
+)
+_BACKGROUND: Final = (
+    ("alike", "Like for like?"),
+    ("noise", "Noise"),
+    ("host", "Host"),
+    ("method", "Method"),
+    ("definitions", "Definitions"),
+    ("raw", "Raw samples"),
+)
+
+
+def _metric_names(by_cell: Mapping[str, Sequence[Sample]]) -> list[str]:
+    """Return every metric that a valid sample has."""
+    return sorted({name for samples in by_cell.values() for sample in samples for name in sample.metrics})
+
+
+def _at(value: Any, *path: str) -> Any:
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _host_line(host: Mapping[str, Any]) -> str:
+    """Return the host in a few words, as far as the fingerprint has them."""
+    found = {fact.name: fact.value for fact in _host_facts(host)}
+    kernel = f"Linux {found['kernel']}" if "kernel" in found else None
+    cpus = f"{_at(host, 'cpu', 'online')} CPUs" if _at(host, "cpu", "online") else None
+    guest = f"itself a guest of {_at(host, 'virtualisation', 'hypervisor') or 'a hypervisor'}"
+    parts = [found.get("processor"), cpus, found.get("memory"), kernel, guest if found.get("runs on") else None]
+    return ", ".join(part for part in parts if part)
+
+
+def _host_facts(host: Mapping[str, Any]) -> list[_Fact]:
+    """Return what of a host decides its numbers; what the fingerprint does not say is left out."""
+    memory_bytes, mitigations = _at(host, "memory", "total_bytes"), _at(host, "mitigations")
+    active = [name for name, text in mitigations.items() if str(text) != "Not affected"] if isinstance(mitigations, Mapping) else None
+    parts: dict[str, Any] = {
+        "system": _at(host, "os"),
+        "kernel": _at(host, "kernel", "release"),
+        "clock source": _at(host, "kernel", "clock_source"),
+        "processor": _at(host, "cpu", "model"),
+        "processors online": _at(host, "cpu", "online"),
+        "SMT": _at(host, "cpu", "smt"),
+        "governor": _at(host, "cpu", "governor"),
+        "memory": words.format_value(memory_bytes, "B") if isinstance(memory_bytes, int) else None,
+        "huge pages": _at(host, "memory", "transparent_huge_pages"),
+        "mitigations of": ", ".join(active) or "nothing" if active is not None else None,
+        "control groups": _at(host, "cgroups", "mode"),
+        "runs on": f"{_at(host, 'virtualisation', 'hypervisor') or 'a'} hypervisor"
+        if _at(host, "virtualisation", "virtual")
+        else None,
+    }
+    return [_Fact(name, str(value)) for name, value in parts.items() if value not in (None, "")]
 
 
 def facts(value: Mapping[str, Any], prefix: str = "") -> list[_Fact]:
@@ -155,22 +276,29 @@ def _text(value: Any) -> str:
 
 
 def _section(
-    table: Table, by_cell: Mapping[str, Sequence[Sample]], summary: Summary, drawn: list[figures.Figure]
+    table: Table, by_cell: Mapping[str, Sequence[Sample]], summary: Summary, drawn: list[figures.Figure], number: int
 ) -> _Section:
     """Return a table's part of the page; its figures are appended to ``drawn``."""
-    drawn.append(figures.dots(table, by_cell, summary.metric))
-    number = len(drawn) - 1
-    waterfalls = []
-    for row in table.rows:
-        if row.stages:
-            waterfalls.append((row, len(drawn)))
-            drawn.append(figures.waterfall(row))
-    names = dict.fromkeys(stage.name for row in table.rows for stage in row.stages)
-    order = list(words.STAGE_MEANING)
-    ordered = sorted(names, key=lambda name: order.index(name) if name in order else len(order))
+
+    def draw(figure: figures.Figure, alt: str) -> _Drawn:
+        drawn.append(figure)
+        return _Drawn(len(drawn) - 1, alt)
+
+    ratios = figures.ratios(table)
     counters = tuple(dict.fromkeys(counter.name for row in table.rows for counter in row.counters))
-    text = words.answer(table, summary)
-    return _Section(table, text, number, tuple(waterfalls), tuple(ordered), counters)
+    return _Section(
+        table,
+        suffix="" if number == 1 else f"-{number}",
+        answer=words.answer(table, summary),
+        ratios=draw(ratios, words.ratios_alt(table)) if ratios else None,
+        waterfalls=tuple(
+            (row, draw(figures.waterfall(row), words.waterfall_alt(row))) for row in table.rows if row.stages
+        ),
+        ecdf=draw(figures.ecdf(table, by_cell, summary.metric), words.distribution_alt(table)),
+        order=draw(figures.dots(table, by_cell, summary.metric), words.order_alt(table)),
+        stage_names=definitions.stages_in_order(stage.name for row in table.rows for stage in row.stages),
+        counter_names=counters,
+    )
 
 
 def _applied(manifest: Manifest, by_cell: Mapping[str, Sequence[Sample]]) -> list[_Applied]:
@@ -228,12 +356,11 @@ def _failures(summary: Summary, by_cell: Mapping[str, Sequence[Sample]]) -> list
 
 def _embedded_json(value: Any) -> str:
     """Return JSON that can stand inside a script element: pure ASCII, and no character that HTML knows."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return raw.escaped(json.dumps(value, separators=(",", ":"), allow_nan=False))
 
 
 def _policy(scripts: Iterable[str]) -> str:
-    """Return the content security policy: nothing is loaded from anywhere, only ``scripts`` run.
+    """Return the content security policy: nothing is loaded from anywhere, only ``scripts`` run, nothing is sent.
 
     Plotly compiles its WebGL shaders' glue at run time, which needs ``unsafe-eval``; its images are data and blobs.
     """

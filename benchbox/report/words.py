@@ -2,32 +2,15 @@
 
 import unicodedata
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from benchbox.analysis.disturbances import Disturbance
 from benchbox.analysis.statistics import Interval, Ratio
 from benchbox.analysis.summary import Absent, Row, Summary, Table
 from benchbox.analysis.verdicts import TOLERANCE, Control
+from benchbox.report import definitions
 from benchbox.units import format_duration, format_size
-
-#: What a metric measures, as the beginning of a sentence.
-METRIC_MEANING: Final = {
-    "startup.ready": "From the request to the workload's first own instruction",
-    "startup.cleaned": "From the request until everything of it is gone again",
-    "startup.spawn": "From asking for the launcher to its first instruction",
-}
-
-#: What is over when a stage is over.
-STAGE_MEANING: Final = {
-    "cgroups": "the control groups of this one instance exist and are set",
-    "started": "the child runs its first instruction (guest: libvirt says that the domain runs)",
-    "isolated": "namespaces, mounts, capabilities and filters are in place, just before the program is executed",
-    "agent": "firmware, guest kernel and init are done: the first byte of the guest's agent",
-    "exec": "the workload's program has been executed",
-    "ready": "the first byte that the workload itself writes",
-    "exited": "the workload has ended",
-    "cleaned": "processes, mounts, control groups and domain are gone",
-}
 
 #: Where there is no number.
 NONE: Final = "–"
@@ -197,7 +180,7 @@ def answer(table: Table, summary: Summary) -> str:
 
 
 def _subject(metric: str) -> str:
-    return METRIC_MEANING.get(metric, f"By {plain(metric)}")
+    return definitions.metric(metric) or f"By {plain(metric)}"
 
 
 def _value(row: Row) -> str:
@@ -205,11 +188,9 @@ def _value(row: Row) -> str:
 
 
 def _compared(rows: Sequence[Row], base: Row, summary: Summary) -> str:
-    parts = [f"{plain(row.display)} {_comparison(row, base)} ({_value(row)})" for row in rows]
-    listed = parts[0] if len(parts) == 1 else f"{'; '.join(parts[:-1])}; and {parts[-1]}"
-    return (
-        f"{_subject(summary.metric)}, {listed}. The baseline {plain(base.display)} takes {_value(base)} in the median."
-    )
+    values = [f"{_value(rows[0])} against {_value(base)}", *map(_value, rows[1:])]
+    parts = [f"{plain(row.display)} {_comparison(row, base)} ({text})" for row, text in zip(rows, values, strict=True)]
+    return f"{_subject(summary.metric)}, {'; '.join(parts)}."
 
 
 def _comparison(row: Row, base: Row) -> str:
@@ -220,7 +201,8 @@ def _comparison(row: Row, base: Row) -> str:
         return f"is equivalent to {plain(base.display)}"
     if kind == "inconclusive":
         return f"may or may not differ from {plain(base.display)}"
-    return f"is {verdict_text(row)} than {plain(base.display)}"
+    word, _, by = verdict_text(row).partition(" ")
+    return f"is {word} than {plain(base.display)} {by}"
 
 
 def _unjudged(row: Row) -> str:
@@ -247,6 +229,52 @@ def _caution(table: Table, summary: Summary) -> list[str]:
 
 def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def noise_text(key: str, median: float, maximum: float) -> str:
+    """Return how much of one kind of noise there was: shares as per cent, anything else as a number."""
+    show = percent if key.endswith("_share") else lambda value: f"{value:.3g}"
+    return f"{show(median)}, at most {show(maximum)}"
+
+
+def ratios_alt(table: Table) -> str:
+    """Return in words what the figure of the ratios shows."""
+    parts = [f"{plain(row.display)} {ratio_text(row.ratio)}" for row in table.rows if row.ratio]
+    return f"Times the baseline, with 95% interval: {'; '.join(parts)}."
+
+
+def waterfall_alt(row: Row) -> str:
+    """Return in words what a waterfall shows."""
+    parts = [f"{plain(stage.name)} {format_value(stage.median_s, 's')}" for stage in row.stages]
+    return f"Stages of {plain(row.display)}, medians: {', '.join(parts)}."
+
+
+def distribution_alt(table: Table) -> str:
+    """Return in words what the distributions show."""
+    return f"Distribution of the samples: {_ranges(table)}."
+
+
+def order_alt(table: Table) -> str:
+    """Return in words what the samples in their order show."""
+    return f"Every sample in the order taken: {_ranges(table)}."
+
+
+def _ranges(table: Table) -> str:
+    parts = [
+        f"{plain(row.display)} {row.ok} samples from {format_value(row.minimum, row.unit)} to"
+        f" {format_value(row.maximum, row.unit)}, median {_value(row)}"
+        for row in table.rows
+        if row.ok
+    ]
+    return "; ".join(parts) or "there are none"
+
+
+def moment(text: str) -> str:
+    """Return an instant of the record as people read it: ``2026-11-24 04:13 UTC``; what is none, as it is."""
+    try:
+        return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return plain(text)
 
 
 def absent_text(absent: Absent) -> str:

@@ -1,0 +1,65 @@
+"""What every name on a page means: stages, metrics, counters, noise. docs/measuring.md says more of each."""
+
+from collections.abc import Iterable
+from typing import Final
+
+#: What a metric measures, as the beginning of a sentence.
+METRICS: Final = {
+    "startup.ready": "From the request to the workload's first own instruction",
+    "startup.cleaned": "From the request until everything of it is gone again",
+    "startup.spawn": "From asking for the launcher to its first instruction",
+}
+
+#: What is over when a stage is over.
+STAGES: Final = {
+    "cgroups": "the control groups of this one instance exist and are set",
+    "started": "the child runs its first instruction (guest: libvirt says that the domain runs)",
+    "isolated": "namespaces, mounts, capabilities and filters are in place, just before the program is executed",
+    "agent": "firmware, guest kernel and init are done: the first byte of the guest's agent",
+    "exec": "the workload's program has been executed",
+    "ready": "the first byte that the workload itself writes",
+    "exited": "the workload has ended",
+    "cleaned": "processes, mounts, control groups and domain are gone",
+}
+
+COUNTERS: Final = {
+    "cpu.usage": "CPU time of everything in the sample's control groups, for a guest all of QEMU",
+    "cpu.user": "the part of it outside of the host's kernel",
+    "cpu.system": "the part of it in the host's kernel",
+    "cpu.throttled": "how long it was held up by its CPU quota",
+    "memory.peak": "the most memory that it held at once; the kernel charges in batches",
+    "memory.oom_kills": "processes that the kernel killed at the memory limit",
+    "io.read": "bytes read from block devices",
+    "io.write": "bytes written to block devices",
+    "pressure.cpu": "how long some task of it waited for a CPU",
+    "pressure.io": "how long some task of it waited for I/O",
+    "pressure.memory": "how long some task of it waited for memory",
+    "guest.cpu.user": "CPU time of the command outside of the kernel, as the guest's kernel counts it",
+    "guest.cpu.system": "CPU time of the command in the guest's kernel, as that counts it",
+    "guest.memory.peak_rss": "the most memory of the command in the guest",
+    "guest.memory.oom_kills": "processes that the guest's kernel killed for want of memory",
+}
+
+NOISE: Final = {
+    "load1": "load average of the last minute when the sample began",
+    "psi.cpu.some_share": "share of the time in which some task of the host waited for a CPU",
+    "psi.io.some_share": "share of the time in which some task of the host waited for I/O",
+    "psi.memory.some_share": "share of the time in which some task of the host waited for memory",
+    "steal_share": "share of all CPU time that a hypervisor took",
+    "throttled.thermal": "how often a package was slowed down for heat",
+    "throttled.quota_share": "time that benchbox's own control group waited for its quota, in CPUs",
+}
+
+
+def metric(name: str) -> str:
+    """Return what the metric ``name`` measures, empty where only its workload knows."""
+    stage = name.removeprefix("startup.stage.")
+    if stage != name and stage in STAGES:
+        return f"From the request until {STAGES[stage]}"
+    return METRICS.get(name, "")
+
+
+def stages_in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return each of ``names`` once, in the order in which stages end; those that nobody knows come last."""
+    known = list(STAGES)
+    return tuple(sorted(dict.fromkeys(names), key=lambda name: known.index(name) if name in known else len(known)))
