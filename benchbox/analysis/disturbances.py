@@ -206,10 +206,10 @@ def _outliers(cell: str, ordered: Sequence[tuple[Sample, float]]) -> Disturbance
     )
     counts: dict[str, int] = defaultdict(int)
     for outlier in found:
-        counts["; ".join(outlier.causes) or "no cause is known"] += 1
-    parts = [f"{count} with {what}" if what in _CAUSES.values() or ";" in what else f"for {count} {what}"
-             for what, count in counts.items()]  # fmt: skip
-    text = f"{len(found)} of {len(ordered)} samples are outliers, and count: {', '.join(parts)}"
+        counts[" and ".join(outlier.causes) or "not known"] += 1
+    causes = ", ".join(f"{what} ({count})" for what, count in counts.items())
+    are = "is an outlier, which counts" if len(found) == 1 else "are outliers, which count"
+    text = f"{len(found)} of {len(ordered)} samples {are} like any other; cause: {causes}"
     return Disturbance("outliers", cell, text, outliers=found)
 
 

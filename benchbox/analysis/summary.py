@@ -186,7 +186,7 @@ def summarise(
     environments = {record.label: record for record in manifest.environments}
     cells = [_measured(c, environments.get(c.environment), by_cell.get(c.id, []), metric) for c in manifest.cells]
     alike = parity(manifest, by_cell)
-    disturbed = disturbances(by_cell, metric)
+    disturbed = disturbances({cell.id: by_cell[cell.id] for cell in manifest.cells if cell.id in by_cell}, metric)
     judgement = _judgement(manifest, cells, alike, disturbed, metric)
     rows = judgement.rows
     shown = [row for row in rows if row.attempted or _is_measured(environments.get(row.label))]

@@ -346,7 +346,14 @@ def _base_layout(height: int) -> dict[str, Any]:
 
 def _time_axis() -> dict[str, Any]:
     """An axis in s whose ticks read 500µs, 2ms, 1.5s."""
-    return {"tickformat": "~s", "ticksuffix": "s", "gridcolor": _GRID, "zerolinecolor": _GRID, "nticks": 6}
+    return {
+        "tickformat": "~s",
+        "ticksuffix": "s",
+        "gridcolor": _GRID,
+        "zerolinecolor": _GRID,
+        "nticks": 5,
+        "tickangle": 0,
+    }
 
 
 def _ready_line(row: Row) -> list[dict[str, Any]]:

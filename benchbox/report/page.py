@@ -30,6 +30,9 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 SHOWN_FAILURES: Final = 40
 SHOWN_ROUNDS: Final = 25
 
+#: How much of an output or a console is shown, from its end, in characters. The record has more.
+SHOWN_TAIL: Final = 8_000
+
 #: A value that differs between the samples is listed with at most so many of its forms.
 _SHOWN_VARIANTS: Final = 4
 _NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
@@ -152,6 +155,7 @@ def render_page(
         summary_json=Markup(_embedded_json(summary.as_json())),
         raw_mark=Markup(_RAW_MARK),
         host=facts(manifest.host),
+        tools=facts(manifest.tools),
         host_line=_host_line(manifest.host),
         host_facts=_host_facts(manifest.host),
         applied=_applied(manifest, by_cell),
@@ -159,6 +163,7 @@ def render_page(
         failures=failures,
         shown_failures=SHOWN_FAILURES,
         shown_rounds=SHOWN_ROUNDS,
+        shown_tail=SHOWN_TAIL,
         light_limit=raw.PAGE_LIMIT_BYTES // 1_000_000,
     )
     return _with_record(page, manifest, samples)
@@ -233,7 +238,11 @@ def _host_line(host: Mapping[str, Any]) -> str:
 def _host_facts(host: Mapping[str, Any]) -> list[_Fact]:
     """Return what of a host decides its numbers; what the fingerprint does not say is left out."""
     memory_bytes, mitigations = _at(host, "memory", "total_bytes"), _at(host, "mitigations")
-    active = [name for name, text in mitigations.items() if str(text) != "Not affected"] if isinstance(mitigations, Mapping) else None
+    active = (
+        [name for name, text in mitigations.items() if str(text) != "Not affected"]
+        if isinstance(mitigations, Mapping)
+        else None
+    )
     parts: dict[str, Any] = {
         "system": _at(host, "os"),
         "kernel": _at(host, "kernel", "release"),
@@ -244,7 +253,7 @@ def _host_facts(host: Mapping[str, Any]) -> list[_Fact]:
         "governor": _at(host, "cpu", "governor"),
         "memory": words.format_value(memory_bytes, "B") if isinstance(memory_bytes, int) else None,
         "huge pages": _at(host, "memory", "transparent_huge_pages"),
-        "mitigations of": ", ".join(active) or "nothing" if active is not None else None,
+        "mitigations against": ", ".join(active) or "nothing" if active is not None else None,
         "control groups": _at(host, "cgroups", "mode"),
         "runs on": f"{_at(host, 'virtualisation', 'hypervisor') or 'a'} hypervisor"
         if _at(host, "virtualisation", "virtual")

@@ -74,7 +74,7 @@ def ratio_text(ratio: Ratio | None) -> str:
 def percent(fraction: float) -> str:
     """Return a fraction as people read it: ``4.2%``, ``37%``."""
     value = 100 * fraction
-    return f"{value:.0f}%" if value >= 9.95 else f"{value:.1f}%"
+    return f"{value:.0f}%" if value >= 9.95 or value == 0 else f"{value:.1f}%"
 
 
 def effect_range(low: float, high: float) -> str:
@@ -234,7 +234,7 @@ def _listed(names: Sequence[str]) -> str:
 def noise_text(key: str, median: float, maximum: float) -> str:
     """Return how much of one kind of noise there was: shares as per cent, anything else as a number."""
     show = percent if key.endswith("_share") else lambda value: f"{value:.3g}"
-    return f"{show(median)}, at most {show(maximum)}"
+    return show(median) if median == maximum else f"{show(median)}, at most {show(maximum)}"
 
 
 def ratios_alt(table: Table) -> str:

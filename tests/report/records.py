@@ -239,3 +239,19 @@ def evil_run() -> tuple[Manifest, list[Sample], list[str]]:
     ]  # fmt: skip
     bad = failed("a" + EVIL, 9, EVIL, cell=cells[0].id, output_tail=EVIL, console_tail=EVIL, **made)
     return run, [*taken, bad], [EVIL]
+
+
+def controlled_run(factor: float = 1.0, rounds: int = 20) -> tuple[Manifest, list[Sample]]:
+    """Return a run with an A/A control that takes ``factor`` times as long as its baseline."""
+    labels = ("native", "native-control", "container")
+    records = [environment(label, kind=label.removesuffix("-control")) for label in labels]
+    run = manifest(labels, rounds, records=records)
+    run = run.model_copy(update={"scenario": {**run.scenario, "control": True}})
+    chance = random.Random(5)
+    taken = []
+    for number in range(rounds + 1):
+        for position, label in enumerate(labels):
+            stages = STAGES_NS[label.removesuffix("-control")]
+            slower = chance.lognormvariate(0, 0.02) * (factor if label == "native-control" else 1)
+            taken.append(sample(label, number, factor=slower, stages_ns=stages, position=position))
+    return run, taken

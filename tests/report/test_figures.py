@@ -1,6 +1,7 @@
 """The figures show the samples, and foreign text only as text."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,7 @@ def test_every_valid_sample_is_a_dot_with_its_exact_value() -> None:
     drawn = [trace for trace in dots["data"] if trace["name"] == "valid"]
     for trace, row in zip(drawn, summary.tables[0].rows, strict=True):
         expected = {s.round: s.metrics["startup.ready"].value for s in taken if s.cell == row.cell and s.round > 0}
-        assert dict(zip(trace["x"], trace["y"], strict=True)) == expected
+        assert dict(zip((round(x) for x in trace["x"]), trace["y"], strict=True)) == expected
 
 
 def test_a_failed_sample_is_a_cross_in_its_round_with_its_reason() -> None:
@@ -40,7 +41,7 @@ def test_a_failed_sample_is_a_cross_in_its_round_with_its_reason() -> None:
     dots = figures.dots(summary.tables[0], take(taken).by_cell, summary.metric)
     (cross,) = [trace for trace in dots["data"] if trace["name"] == "not valid"]
     valid = next(t for t in dots["data"] if t["name"] == "valid" and t["yaxis"] == cross["yaxis"])
-    assert (cross["x"], cross["text"]) == ([3], ["failed: exit status 7"])
+    assert ([round(x) for x in cross["x"]], cross["text"]) == ([3], ["round 3: failed: exit status 7"])
     assert 10 ** dots["layout"]["yaxis2"]["range"][0] < cross["y"][0] < min(valid["y"])
 
 
@@ -106,3 +107,56 @@ def test_a_label_reads_as_it_was_written() -> None:
     """Neutral does not mean lost."""
     assert figures.label("<b>a</b> & c") == "&lt;b&gt;a&lt;/b&gt; &amp; c"
     assert len(figures.label("x" * 500)) == 60
+
+
+def test_a_distribution_ends_at_all_and_each_sample_is_a_step() -> None:
+    """Ordered values, shares from 1/n to 1, on log axes that say so."""
+    taken = samples()
+    summary = summarise(manifest(), taken)
+    figure = figures.ecdf(summary.tables[0], take(taken).by_cell, summary.metric)
+    for trace, row in zip(figure["data"], summary.tables[0].rows, strict=True):
+        values = sorted(s.metrics["startup.ready"].value for s in taken if s.cell == row.cell and s.round > 0)
+        assert trace["x"] == values
+        assert trace["y"] == pytest.approx([rank / 20 for rank in range(1, 21)])
+    axes = [figure["layout"][name] for name in ("xaxis", "xaxis2", "xaxis3")]
+    assert {axis["type"] for axis in axes} == {"log"}
+    assert len({round(axis["range"][1] - axis["range"][0], 9) for axis in axes}) == 1
+    assert all("log axis" in note["text"] for note in figure["layout"]["annotations"])
+
+
+def test_a_distribution_of_many_samples_is_drawn_by_its_quantiles() -> None:
+    """The page of 100,000 samples must stay one that a browser opens."""
+    taken = samples(("native",), 5_000)
+    summary = summarise(manifest(("native",), 5_000), taken)
+    (trace,) = figures.ecdf(summary.tables[0], take(taken).by_cell, summary.metric)["data"]
+    row = summary.tables[0].rows[0]
+    assert len(trace["x"]) == figures.ECDF_STEPS and trace["mode"] == "lines"
+    assert (trace["x"][-1], trace["y"][-1]) == (row.maximum, 1.0)
+    assert trace["x"][figures.ECDF_STEPS // 2 - 1] == pytest.approx(row.median, rel=0.01)
+
+
+def test_ratios_have_their_intervals_and_emulation_is_hollow() -> None:
+    """The bar's ends are those of the interval; without a ratio there is no figure."""
+    summary = summarise(manifest(), samples())
+    figure = figures.ratios(summary.tables[0])
+    assert figure is not None
+    container, vm = figure["data"]
+    ratio = summary.tables[0].rows[1].ratio
+    assert ratio is not None and ratio.high is not None and ratio.low is not None
+    assert container["x"][0] + container["error_x"]["array"][0] == pytest.approx(ratio.high)
+    assert container["x"][0] - container["error_x"]["arrayminus"][0] == pytest.approx(ratio.low)
+    assert vm["marker"]["symbol"].endswith("-open") and not container["marker"]["symbol"].endswith("-open")
+    assert figures.ratios(summarise(manifest(("native",)), samples(("native",))).tables[0]) is None
+
+
+def test_every_colour_is_one_of_the_themes() -> None:
+    """A figure has no colour of its own: in the dark, ink on ink cannot be read."""
+    taken = samples(replace=lambda e, n: failed(e, n, "gone") if n == 3 else None)
+    summary = summarise(manifest(), taken)
+    table, by_cell = summary.tables[0], take(taken).by_cell
+    drawn = [figures.dots(table, by_cell, summary.metric), figures.ecdf(table, by_cell, summary.metric),
+             figures.ratios(table), *map(figures.waterfall, table.rows)]  # fmt: skip
+    text = json.dumps(drawn)
+    assert not re.search(r'"#[0-9a-f]{3,6}"', text)
+    names = set(re.findall(r'"\\u0001(\w+)"', text))
+    assert {"ink", "grid", "bad", "s0", "s1", "s2"} <= names <= set(figures.THEMES["light"])

@@ -12,9 +12,23 @@ import pytest
 
 from benchbox.analysis.summary import summarise
 from benchbox.errors import RecordError
-from benchbox.record import AbandonedCell, Sample
+from benchbox.model import STAGES
+from benchbox.record import AbandonedCell, CellRecord, Sample
+from benchbox.report import definitions, raw
+from benchbox.report.figures import THEMES
 from benchbox.report.page import render_page, write_page
-from tests.report.records import COUNTERS, EVIL, environment, evil_run, failed, manifest, sample, samples, write_run
+from tests.report.records import (
+    COUNTERS,
+    EVIL,
+    controlled_run,
+    environment,
+    evil_run,
+    failed,
+    manifest,
+    sample,
+    samples,
+    write_run,
+)
 
 
 class Page(HTMLParser):
@@ -101,7 +115,7 @@ def test_the_page_asks_for_nothing_from_anywhere() -> None:
     page = Page(render_page(manifest(), samples()))
     for tag, attributes in page.elements:
         for name in ("src", "href", "srcset", "data", "action", "poster"):
-            assert (attributes.get(name) or "data:").startswith("data:"), (tag, attributes)
+            assert (attributes.get(name) or "data:").startswith(("data:", "#")), (tag, attributes)
     policy = next(a["content"] for t, a in page.elements if t == "meta" and a.get("http-equiv")) or ""
     assert policy.startswith("default-src 'none';")
     style = re.search(r"<style>(.*?)</style>", render_page(manifest(), samples()), re.DOTALL)
@@ -123,7 +137,7 @@ def test_only_the_pages_own_scripts_may_run() -> None:
 def test_plotly_is_inlined_once_and_the_page_stays_below_10_mb() -> None:
     """One copy of the library is most of the page."""
     text = render_page(manifest(), samples())
-    assert text.count("Plotly.newPlot(element") == 1
+    assert text.count("Plotly.react(element") == 1
     assert 1_000_000 < len(text.encode()) < 10_000_000
 
 
@@ -132,9 +146,10 @@ def test_hostile_text_in_every_foreign_field_stays_text() -> None:
     page = Page(render_page(*evil_run()))
     allowed = {"html", "head", "meta", "title", "link", "style", "body", "header", "h1", "h2", "h3", "p", "code",
                "main", "section", "div", "table", "thead", "tbody", "tr", "th", "td", "span", "ul", "li", "strong",
-               "details", "summary", "pre", "script", "noscript"}  # fmt: skip
+               "details", "summary", "pre", "script", "noscript", "nav", "a", "figure", "figcaption", "caption", "dl",
+               "dt", "dd", "button", "footer", "em"}  # fmt: skip
     assert {tag for tag, _ in page.elements} <= allowed
-    assert sum(tag == "script" for tag, _ in page.elements) == 4
+    assert sum(tag == "script" for tag, _ in page.elements) == 6
     assert not [a for _, attributes in page.elements for a in attributes if a.startswith("on")]
     assert page.text.count("<img src=x onerror=alert(2)>") > 20
     assert "{{7*7}}" in page.text and "49" not in re.findall(r"\d+", page.text.replace("{{7*7}}", ""))
@@ -159,7 +174,7 @@ def test_hostile_text_reaches_plotly_neutralised() -> None:
 def test_embedded_json_cannot_end_its_script() -> None:
     """Neither a closing tag nor a comment nor a line separator is in there, and it reads back the same."""
     text = render_page(*evil_run())
-    for ident in ("summary", "figures"):
+    for ident in ("summary", "figures", "manifest", "samples"):
         start = text.index(f'id="{ident}">') + len(f'id="{ident}">')
         inner = text[start : text.index("</script>", start)]
         assert not set("<>&\u2028\u2029") & set(inner)
@@ -236,3 +251,177 @@ def test_a_page_that_cannot_be_written_is_an_error_with_its_path(tmp_path: Path)
     (tmp_path / "file").touch()
     with pytest.raises(RecordError, match=r"run\.html: cannot write the page"):
         write_page(folder, tmp_path / "file" / "run.html")
+
+
+# --- the report as a reader meets it ---------------------------------------------------------------------------------
+
+
+def headings(page: Page) -> list[str]:
+    """Return the anchors of the sections in their order."""
+    return [str(a["id"]) for tag, a in page.elements if tag in ("h2", "section") and a.get("id")]
+
+
+def test_the_answer_comes_first_and_the_raw_samples_last() -> None:
+    """What a reader wants to know, then what it rests on."""
+    found = headings(Page(render_page(manifest(), samples())))
+    assert found == [
+        "answer", "verdicts", "stages", "distribution", "order", "used", "alike", "noise", "host", "method",
+        "definitions", "raw",
+    ]  # fmt: skip
+
+
+def test_every_deep_link_leads_to_one_place() -> None:
+    """With several workloads and failures as well: anchors are unique, and none is missing."""
+    cells = [
+        CellRecord(id=f"{e}/{w}", environment=e, workload=w) for e in ("native", "container") for w in ("one", "two")
+    ]
+    taken = [sample(c.environment, n, workload=c.workload) for n in range(1, 9) for c in cells]
+    taken.append(failed("native", 9, "gone", workload="one"))
+    for text in (
+        render_page(manifest(cells=cells), taken),
+        render_page(manifest(), samples()),
+        render_page(*evil_run()),
+        render_page(manifest(("native",), records=[]), []),
+    ):
+        page = Page(text)
+        ids = [a["id"] for _, a in page.elements if a.get("id")]
+        links = {str(a["href"]) for tag, a in page.elements if tag == "a"}
+        assert len(ids) == len(set(ids))
+        assert links and {link.removeprefix("#") for link in links} <= set(ids)
+
+
+def test_the_verdict_stands_in_words_beside_its_numbers() -> None:
+    """Three values, and no judgement of an emulated guest."""
+    flat = " ".join(Page(render_page(manifest(), samples())).text.split())
+    assert "container slower by 4.4–4.8x 2.26 ms" in flat
+    assert "vm (emulated, TCG) not judged: emulation says nothing about virtual machines 2.43 s" in flat
+
+
+def test_an_untrusted_run_says_so_before_all_else() -> None:
+    """In red, at the top of the page, and nothing is judged."""
+    page = Page(render_page(*controlled_run(1.2)))
+    alarm = [tag for tag, a in page.elements if a.get("role") == "alert"]
+    flat = " ".join(page.text.split())
+    assert alarm == ["p"]
+    assert flat.index("UNTRUSTED: native was measured twice and differs from itself") < flat.index("benchbox report")
+    assert "not judged: the run is not trusted" in flat
+    assert re.search(r"\.alarm \{[^}]*color: var\(--bad\)", render_page(*controlled_run(1.2)))
+
+
+def test_a_trusted_run_says_what_it_could_have_shown() -> None:
+    """Without an alarm."""
+    page = Page(render_page(*controlled_run()))
+    assert not [tag for tag, a in page.elements if a.get("role") == "alert"]
+    assert "the smallest effect that this host could show today is" in page.text
+
+
+def test_like_for_like_and_noise_are_on_the_page() -> None:
+    """Each difference, unknown and finding."""
+
+    def instead(label: str, number: int) -> Sample | None:
+        odd = (label, number) == ("container", 9)
+        return sample(label, number, factor=4, noise={"psi.cpu.some_share": 0.9}) if odd else None
+
+    flat = " ".join(Page(render_page(manifest(), samples(replace=instead))).text.split())
+    assert "Like for like: no: vm in execution" in flat
+    assert "≠differs: emulated in software (TCG)" in flat
+    assert (
+        "Outliers. container: 1 of 20 samples is an outlier, which counts like any other; cause: waiting for a CPU"
+        in flat
+    )
+    assert "round 9: 9.20 ms, waiting for a CPU" in flat
+
+
+def test_every_stage_metric_counter_and_noise_is_defined() -> None:
+    """Whatever the code can record has its line, and the page shows it."""
+    text = Page(render_page(manifest(), samples())).text
+    assert set(definitions.STAGES) == set(STAGES)
+    for meanings in (definitions.STAGES, definitions.COUNTERS, definitions.NOISE):
+        assert not [name for name, meaning in meanings.items() if meaning not in text]
+    assert "From the request until the workload has ended" in text
+
+
+def test_a_reader_who_sees_nothing_misses_nothing() -> None:
+    """Landmarks, headings of columns and rows, a name for each table and section, a text for each figure."""
+    page = Page(render_page(manifest(), samples()))
+    tags = [tag for tag, _ in page.elements]
+    assert all(tags.count(tag) == 1 for tag in ("header", "nav", "main", "footer", "h1"))
+    assert ("html", {"lang": "en"}) in page.elements
+    assert not [a for tag, a in page.elements if tag == "th" and a.get("scope") not in ("col", "row")]
+    assert not [
+        a
+        for tag, a in page.elements
+        if tag == "table" and not a.get("aria-label") and a.get("class") != "numbers cards"
+    ]
+    figures = [a for _, a in page.elements if "data-figure" in a]
+    assert len(figures) == len([tag for tag in tags if tag == "figcaption"]) == 6
+    assert all(a["role"] == "img" and a["aria-label"] for a in figures)
+    native = next(a["aria-label"] for a in figures if (a["aria-label"] or "").startswith("Every sample"))
+    assert native is not None and "native 20 samples from" in native and "median 495 µs" in native
+    sections = [a for tag, a in page.elements if tag == "section"]
+    ids = {a.get("id") for _, a in page.elements}
+    assert all(a.get("aria-label") or a.get("aria-labelledby") in ids for a in sections)
+
+
+def test_the_record_is_in_the_page_line_by_line() -> None:
+    """Priming, failures, hostile text and all."""
+    for run, taken, notes in ((manifest(), samples(), []), evil_run()):
+        page = Page(render_page(run, taken, notes))
+        assert page.embedded("manifest") == json.loads(run.model_dump_json())
+        assert page.embedded("samples") == [json.loads(one.model_dump_json()) for one in taken]
+
+
+def test_a_page_that_would_be_too_large_is_a_light_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has all but the record, says so, and stays below the limit; one byte more and it is whole."""
+    whole = render_page(manifest(), samples())
+    size = len(whole.encode())
+    monkeypatch.setattr(raw, "PAGE_LIMIT_BYTES", size - 200)
+    light = render_page(manifest(), samples())
+    assert len(light.encode()) < size - 200
+    assert 'id="samples"' not in light and 'id="manifest"' not in light
+    assert "This page is a light one" in light
+    monkeypatch.undo()
+    assert 'id="samples"' in whole
+
+
+def test_large_consoles_make_a_page_light() -> None:
+    """Not only many samples do."""
+    taken = samples(replace=lambda e, n: failed(e, n, "hung", console_tail="<" * 64_000) if e == "vm" else None)
+    many = [one.model_copy(update={"round": one.round + 21 * k}) for k in range(3) for one in taken]
+    text = render_page(manifest(), many)
+    assert 'id="samples"' not in text
+    assert len(text.encode()) < raw.PAGE_LIMIT_BYTES
+
+
+@pytest.mark.parametrize("text", ["a<b>&", "é", "\u2028", "😀", "</script>"])
+def test_embedded_text_means_the_same_and_is_plain_ascii(text: str) -> None:
+    """Also beyond the first plane, where JSON needs two halves."""
+    escaped = raw.escaped(json.dumps(text, ensure_ascii=False))
+    assert json.loads(escaped) == text
+    assert escaped.isascii() and not set("<>&") & set(escaped)
+
+
+def test_both_themes_have_every_colour_and_the_style_has_the_same_ones() -> None:
+    """What a figure is drawn in is what the table's symbols have."""
+    style = (Path(raw.__file__).parent / "templates" / "page.css").read_text()
+    light, dark = (THEMES[name] for name in ("light", "dark"))
+    assert light.keys() == dark.keys()
+    screen, _, rest = style.partition("@media (prefers-color-scheme: dark)")
+    for number in range(7):
+        assert f"--s{number}: {light[f's{number}']};" in screen
+        assert f"--s{number}: {dark[f's{number}']};" in rest.partition("@media print")[0]
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of WCAG 2.2."""
+    parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize(("theme", "paper"), [("light", "#ffffff"), ("dark", "#14181d")])
+def test_text_has_the_contrast_that_tired_eyes_need(theme: str, paper: str) -> None:
+    """WCAG AA: 4.5 to 1 for text."""
+    for name in ("ink", "soft", "bad"):
+        high, low = sorted((luminance(THEMES[theme][name]), luminance(paper)), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 4.5, name

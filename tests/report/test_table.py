@@ -9,7 +9,7 @@ from benchbox.analysis.summary import Summary, summarise
 from benchbox.record import AbandonedCell, CellRecord
 from benchbox.report.table import plain_text, rich_text
 from benchbox.report.words import format_value, interval_text, ratio_text
-from tests.report.records import environment, failed, manifest, sample, samples
+from tests.report.records import controlled_run, environment, failed, manifest, sample, samples
 
 
 @pytest.fixture
@@ -99,3 +99,25 @@ def test_each_workload_has_a_table_of_its_own() -> None:
     text = plain_text(summarise(manifest(cells=cells), taken))
     assert "one: startup.ready" in text and "two: startup.ready" in text
     assert text.count("environment") == 2
+
+
+def test_an_untrusted_run_is_said_first_and_in_red() -> None:
+    """Before the numbers that nobody should believe."""
+    untrusted = summarise(*controlled_run(1.2))
+    assert plain_text(untrusted).startswith("UNTRUSTED: native was measured twice and differs from itself")
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system="standard")
+    console.print(rich_text(untrusted))
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().startswith("\x1b[1;31mUNTRUSTED")
+    assert "UNTRUSTED" not in plain_text(summarise(*controlled_run()))
+
+
+def test_verdicts_parity_control_and_noise_stand_below_the_table() -> None:
+    """One line each, verdicts first."""
+    flat = " ".join(plain_text(summarise(*controlled_run())).split())
+    assert "container: slower by 4" in flat
+    assert "native-control: control: no difference, as it should be" in flat
+    assert "the smallest effect that this host could show today is" in flat
+    assert "Like for like: yes, but for the isolation itself" in flat
+    slow = summarise(manifest(), samples(replace=lambda e, n: sample(e, n, factor=9) if (e, n) == ("vm", 3) else None))
+    assert "vm (emulated, TCG): 1 of 20 samples is an outlier" in " ".join(plain_text(slow).split())

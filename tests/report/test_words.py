@@ -1,13 +1,16 @@
 """Numbers and names as people read them."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from benchbox.analysis import verdicts
 from benchbox.analysis.statistics import Interval, Ratio
-from benchbox.analysis.summary import summarise
+from benchbox.analysis.summary import Row, summarise
 from benchbox.report import words
-from tests.report.records import failed, manifest, samples
+from tests.report.records import controlled_run, failed, manifest, samples
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,9 @@ def test_the_answer_names_emulation_in_the_same_breath() -> None:
     """A few sentences with medians and verdicts, and no emulated guest passes for a VM."""
     summary = summarise(manifest(), samples())
     text = words.answer(summary.tables[0], summary)
-    assert text.startswith("From the request to the workload's first own instruction, container is slower by 4.4–4.8x ")
+    assert text.startswith(
+        "From the request to the workload's first own instruction, container is slower than native by 4.4–4.8x ("
+    )
     assert "What a virtual machine costs is not known: vm (emulated, TCG) took" in text
     assert "which is no measure of a VM." in text
 
@@ -78,3 +83,71 @@ def test_the_answer_without_a_baseline_compares_nothing() -> None:
     text = words.answer(summary.tables[0], summary)
     assert "slower" not in text
     assert "the baseline native has no valid sample" in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (2.1, 2.4, "2.1–2.4x"),
+        (1.031, 1.089, "3.1–8.9%"),
+        (0.4, 0.5, "2.0–2.5x"),
+        (0.9, 0.95, "5.3–11%"),
+        (4170.0, 5490.0, "4,170–5,490x"),
+        (2.501, 2.502, "2.5x"),
+    ],
+)
+def test_an_effect_is_a_factor_where_it_is_large_and_per_cent_where_it_is_small(
+    low: float, high: float, text: str
+) -> None:
+    """The word before it says in which direction."""
+    assert words.effect_range(low, high) == text
+
+
+def row(kind: verdicts.Kind, ratio: Ratio, unit: str = "s", direction: str = "lower") -> Row:
+    first = summarise(manifest(), samples()).tables[0].rows[1]
+    return replace(first, verdict=verdicts.Verdict(kind), ratio=ratio, unit=unit, direction=direction)
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "unit", "direction", "text"),
+    [
+        ("worse", 2.1, 2.4, "s", "lower", "slower by 2.1–2.4x"),
+        ("better", 0.4, 0.5, "s", "lower", "faster by 2.0–2.5x"),
+        ("worse", 2.1, 2.4, "B", "lower", "more by 2.1–2.4x"),
+        ("worse", 0.4, 0.5, "1/s", "higher", "lower by 2.0–2.5x"),
+        ("better", 2.1, 2.4, "1/s", "higher", "higher by 2.1–2.4x"),
+        ("equivalent", 0.99, 1.01, "s", "lower", "equivalent: within 5%"),
+    ],
+)
+def test_a_verdict_is_in_words(
+    kind: verdicts.Kind, low: float, high: float, unit: str, direction: str, text: str
+) -> None:
+    """Time is slow or fast, an amount more or less, a yield lower or higher."""
+    assert words.verdict_text(row(kind, Ratio(1, low, high, 20), unit, direction)) == text
+
+
+def test_an_undecided_verdict_says_why_and_what_would_help() -> None:
+    """Never just a shrug."""
+    undecided = replace(
+        row("inconclusive", Ratio(1, 0.9, 1.2, 20)),
+        verdict=verdicts.Verdict("inconclusive", "the interval contains 1", 1320),
+    )
+    assert words.verdict_text(undecided) == "inconclusive: the interval contains 1; about 1,320 rounds might tell"
+
+
+def test_trust_is_said_only_where_there_is_none() -> None:
+    """And the smallest effect only where there is."""
+    bad, good = (summarise(*controlled_run(factor)) for factor in (1.2, 1.0))
+    assert (words.trust_text(bad) or "").startswith("UNTRUSTED: native was measured twice and differs from itself: 1.2")
+    assert words.trust_text(good) is None
+    assert "which should contain 1" in (words.control_text(bad) or "")
+    assert "smallest effect that this host could show today is " in (words.control_text(good) or "")
+    assert words.control_text(summarise(manifest(), samples())) is None
+    assert words.answer(bad.tables[0], bad).endswith("its baseline differs from itself.")
+
+
+def test_a_moment_is_short_and_what_is_none_stays_as_it_was() -> None:
+    """In UTC, to the minute."""
+    assert words.moment("2026-11-24T04:13:50+00:00") == "2026-11-24 04:13 UTC"
+    assert words.moment("2026-11-24T05:13:50+01:00") == "2026-11-24 04:13 UTC"
+    assert words.moment("yes\x1b") == "yes"

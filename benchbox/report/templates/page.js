@@ -51,7 +51,7 @@
   let closed = [];
   addEventListener("beforeprint", () => {
     closed = [...document.querySelectorAll("details:not([open])")];
-    for (const details of closed) details.open = details.closest("#alike, #method, #fingerprint, .facts") === null;
+    for (const details of closed) details.open = !details.matches("[data-bulk], .facts details");
     drawAll("light", (element) => (element.closest(".panels") ? paperWidth / 2 - 10 : paperWidth));
   });
   addEventListener("afterprint", () => {
