@@ -1,6 +1,8 @@
 """A run as JSON lines, for programs that watch it (docs/cli.md describes each event)."""
 
+import contextlib
 import json
+import os
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self, TextIO
@@ -32,10 +34,20 @@ class EventLines:
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Write ``event``."""
-        if self._stream is None:
+        stream = self._stream
+        if stream is None:
             return
         try:
-            self._stream.write(json.dumps(event) + "\n")
-            self._stream.flush()
+            stream.write(json.dumps(event) + "\n")
+            stream.flush()
         except BrokenPipeError:
             self._stream = None
+            _forget(stream)
+
+
+def _forget(stream: TextIO) -> None:
+    """Let what ``stream`` still holds go nowhere: Python flushes it at its end, and would exit with 120."""
+    with contextlib.suppress(OSError):  # a stream without a descriptor holds nothing back
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -19,7 +19,7 @@ from pathlib import Path
 import bench
 
 from benchbox import images
-from benchbox.environments import prepared, environment
+from benchbox.environments import environment, prepared
 from benchbox.environments.launched import instance_limits
 from benchbox.linux import cgroups
 from benchbox.model import Command, EnvironmentSpec, Resources, Session, Workspace

@@ -4,6 +4,7 @@ The wrapper runs with a private PATH: the usual small tools, and stand-ins for P
 down how they were called.
 """
 
+import configparser
 import importlib.util
 import json
 import os
@@ -170,6 +171,16 @@ def test_tests_run_through_tox_in_the_checkout(checkout: Checkout, tmp_path: Pat
     done = checkout.call("test", "-e", "lint", cwd=tmp_path, script="check out/benchboxw")
     assert done.stdout == f"{checkout.root}|run|-e|lint|"
     assert not (checkout.root / ".venv").exists()
+
+
+def test_the_lab_is_asked_for_by_name_and_is_not_among_the_tests_of_every_day(checkout: Checkout) -> None:
+    """``test --lab`` is tox's environment of that name, which a plain ``test`` does not run."""
+    done = checkout.call("test", "--lab", "--", "-k", "bare")
+    assert done.stdout == f"{checkout.root}|run|-e|lab|--|-k|bare|"
+    assert checkout.call("test").stdout == f"{checkout.root}|run|"
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(PROJECT / "tox.ini")
+    assert "lab" in tox["testenv:lab"]["commands"] and "lab" not in tox["tox"]["env_list"]
 
 
 def test_a_failed_set_up_says_why_and_is_repaired_by_the_next_call(checkout: Checkout) -> None:

@@ -195,6 +195,8 @@ class Guest:
             seen.stamp("exec", at_ns)
             self._set_deadline(self.order.command.timeout_s)
         if control.ended and "exited" not in seen.stages:
+            # The byte came first, but perhaps after this wake-up: it must not look later than the end.
+            self._sockets.take("ready", at_ns)
             seen.stamp("exited", at_ns)
             self._set_deadline(FINISH_TIMEOUT_S)
         if control.pongs > pongs:

@@ -47,6 +47,12 @@ class Sockets:
             while connection in self._open and self._read(connection, 0):
                 pass
 
+    def take(self, channel: str, at_ns: int) -> None:
+        """Take what has arrived on ``channel`` now, as of ``at_ns``, and not when the selector gets to it."""
+        connection = self._connected.get(channel)
+        if connection is not None:
+            self._read(connection, at_ns)
+
     def close(self) -> None:
         """Close all; safe to call again."""
         for sock in list(self._open):

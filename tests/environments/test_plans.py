@@ -1,7 +1,7 @@
 """What native and container ask of ``launch``: pure, so that it is seen here what differs between them."""
 
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 

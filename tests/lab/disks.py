@@ -78,8 +78,7 @@ def kept() -> Disks:
     key = hashlib.sha256(json.dumps(_inputs(kernel)).encode()).hexdigest()[:32]
 
     def make(entry: Path) -> None:
-        (entry / "initramfs").write_bytes(b"")
-        with (entry / "initramfs").open("wb") as output:
+        with (entry / "initramfs").open("xb") as output:
             cpio.write(_initramfs(kernel), output)
         _make_root(entry, kernel)
         store.seal(entry, _ROOT)

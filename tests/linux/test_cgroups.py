@@ -250,7 +250,9 @@ def delegate(root: Path, monkeypatch: pytest.MonkeyPatch, processes: str, own: s
     return service
 
 
-@pytest.mark.parametrize(("processes", "own"), [(f"{os.getpid()}\n", ""), ("", "benchbox-1-supervisor")])
+@pytest.mark.parametrize(
+    ("processes", "own"), [(f"{os.getpid()}\n", ""), ("", "benchbox-1-supervisor")], ids=["with us in it", "empty"]
+)
 def test_a_delegated_group_is_where_groups_are_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: str, own: str
 ) -> None:

@@ -170,6 +170,9 @@ def test_processes_are_found_by_their_arguments() -> None:
     """This process itself is never among them."""
     word = f"benchbox-test-{os.getpid()}-{time.monotonic_ns()}"
     with subprocess.Popen(["sh", "-c", "sleep 60; :", word]) as process:
+        deadline = time.monotonic() + 5  # a process has its arguments a moment after it has begun
+        while process.pid not in processes.with_argument(word) and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert process.pid in processes.with_argument(word)
         assert os.getpid() not in processes.with_argument(sys.executable)
         for pid in (*processes.children(process.pid), process.pid):

@@ -19,6 +19,7 @@ from benchbox.virt.domain import CHANNELS
 from benchbox.virt.frames import Decoder, Frame
 from benchbox.virt.guest import Guest
 from benchbox.virt.messages import GuestOrder
+from benchbox.virt.sockets import Sockets
 from tests.virt.observations import ORDER
 
 LIVE = """<domain type="qemu"><memory unit="KiB">262144</memory><vcpu cpuset="1">1</vcpu></domain>"""
@@ -54,10 +55,12 @@ class PlayedGuest:
         self.say(b"H", b"protocol=1\0")
         assert self.hear().kind == b"R"
 
-    def finish(self, end: bytes = END, facts: bytes = FACTS) -> None:
+    def finish(self, end: bytes = END, facts: bytes = FACTS, said: threading.Event | None = None) -> None:
         self.say(b"D", end)
         self.channels["output"].sendall(b"out")
         self.say(b"O", facts)
+        if said:
+            said.set()
         while self.hear().kind == b"P":
             self.say(b"p")
         self.stop("shut down")
@@ -129,6 +132,31 @@ def good(guest: PlayedGuest) -> None:
     guest.say(b"X")
     guest.channels["ready"].sendall(b"!")
     guest.finish()
+
+
+def test_a_ready_byte_that_is_read_with_the_end_is_before_it(
+    play: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host was busy between its wake-up for exec and its look at the channel: ready and end were there by then."""
+    booted, said, read = threading.Event(), threading.Event(), Sockets._read
+
+    def read_late(sockets: Sockets, connection: socket.socket, at_ns: int) -> bool:
+        if booted.is_set() and sockets._open[connection] == "control":
+            assert said.wait(10)
+        return read(sockets, connection, at_ns)
+
+    def hasty(guest: PlayedGuest) -> None:
+        guest.boot()
+        booted.set()
+        guest.say(b"X")
+        guest.channels["ready"].sendall(b"!")
+        guest.finish(said=said)
+
+    monkeypatch.setattr(Sockets, "_read", read_late)
+    outcome = play(hasty)
+
+    assert (outcome.status, outcome.reason) == ("ok", None)
+    assert outcome.stages["ready"] <= outcome.stages["exited"]
 
 
 def test_a_good_guest_is_ok_with_its_output(play: Callable[..., Outcome]) -> None:
