@@ -205,12 +205,11 @@ def run(
     if json_events:
         watcher.on_event(_result_event(ending, folder if measured else None, reports, status))
         return status
-    if measured:
-        _print_result(folder, reports)
-    if ending.reason:
-        _print_ending(ending.state, ending.reason, ending.hint)
-    for leftover in ending.leftovers:
-        click.echo(f"could not be removed: {leftover}", err=True)
+    try:
+        if measured:
+            _print_result(folder, reports)
+    finally:  # a page that cannot be written must not hide how the run ended
+        _print_ending(ending)
     return status
 
 
@@ -347,10 +346,13 @@ def _print_table(folder: Path) -> None:
         click.echo(table.plain_text(summary))
 
 
-def _print_ending(state: str, reason: str, hint: str | None) -> None:
-    click.echo(f"\n{state}: {reason}", err=True)
-    if hint:
-        click.echo(f"next: {hint}", err=True)
+def _print_ending(ending: "Ending") -> None:
+    if ending.reason:
+        click.echo(f"\n{ending.state}: {ending.reason}", err=True)
+    if ending.hint:
+        click.echo(f"next: {ending.hint}", err=True)
+    for leftover in ending.leftovers:
+        click.echo(f"could not be removed: {leftover}", err=True)
 
 
 @commands.command(short_help="Say what `run` would do, and do nothing.")

@@ -22,7 +22,7 @@ from typing import Any, Final
 from benchbox import host, images, record
 from benchbox.engine import Engine, PlannedCell, stored_counters
 from benchbox.environments import environment
-from benchbox.errors import BenchboxError, UnavailableError
+from benchbox.errors import BenchboxError, RecordError, UnavailableError
 from benchbox.linux import mounts, processes
 from benchbox.linux.ledger import Ledger
 from benchbox.model import EnvironmentSpec, Image, Session, Workspace
@@ -85,7 +85,9 @@ def main(argv: Sequence[str]) -> int:
     try:
         emit({"event": "end", **measurement.run()})
     except BenchboxError as error:
-        measurement.close_record("failed", error.message)
+        # Where there is no space left the record cannot be closed either: what ended the run is told all the same.
+        with contextlib.suppress(RecordError):
+            measurement.close_record("failed", error.message)
         emit({"event": "end", "state": "failed", "reason": error.message, "hint": error.hint})
     return 0
 

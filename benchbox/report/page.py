@@ -10,6 +10,7 @@ import contextlib
 import gc
 import hashlib
 import json
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -96,11 +97,21 @@ def write_page(folder: Path, out: Path) -> Path:
         samples, notes = read_samples(folder)
         page = render_page(read_manifest(folder), samples, notes)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
+        _write_whole(out, page)
     except OSError as error:
         raise RecordError(f"{out}: cannot write the page: {error.strerror}", hint="name another file") from error
     return out
+
+
+def _write_whole(out: Path, text: str) -> None:
+    """Write all of ``text`` to ``out``, or nothing: half a page would be shown as if it were one."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(out)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -98,7 +98,11 @@ def _record_place(place: _Place, book: ledger.Ledger) -> None:
     for root in cgroups.detect().roots():
         book.record("cgroup", str(root / place.cgroup_name))
     book.record("folder", str(place.scratch))
-    place.scratch.mkdir(parents=True)
+    try:
+        place.scratch.mkdir(parents=True)
+    except OSError as error:
+        message = f"{place.scratch.parent}: cannot be written: {error.strerror}"
+        raise EnvironmentFailure(message, hint="set BENCHBOX_CACHE to a folder of yours") from error
 
 
 def _step_aside(place: _Place, book: ledger.Ledger) -> None:

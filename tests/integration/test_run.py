@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -342,3 +343,31 @@ def test_the_cache_is_not_freed_while_a_run_lives(tmp_path: Path) -> None:
     assert (status, out) == (2, "")
     assert "another run holds this host" in err
     assert runs.finish(process)[0] == 0
+
+
+def test_a_full_disk_ends_the_run_with_its_cause(tmp_path: Path) -> None:
+    """What was measured is in record and table; the reason and the next step stand last, and there is no traceback."""
+    results = tmp_path / "results"
+    results.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", results], check=True)
+    try:
+        scenario = runs.scenario(tmp_path, ("native",), rounds=80, settle_ms=0)
+        status, out, err = runs.benchbox(tmp_path, "run", scenario, "--quiet")
+        assert status == 2
+        assert "No space left on device" in err and "--results" in err
+        assert "Traceback" not in out + err
+        assert f"record  results/{runs.only_run(tmp_path).name}" in out
+    finally:
+        subprocess.run(["umount", results], check=True)
+
+
+@pytest.mark.parametrize("variable", ["BENCHBOX_CACHE", "BENCHBOX_STATE"])
+def test_a_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """With the variable that names another; nothing was begun."""
+    monkeypatch.setenv(variable, "/proc/benchbox")
+    status, out, err = runs.benchbox(tmp_path, "run", runs.scenario(tmp_path, ("native",)), "--quiet")
+    assert (status, out) == (2, "")
+    assert "/proc/benchbox" in err and f"set {variable}" in err
+    assert "Traceback" not in err
