@@ -83,6 +83,8 @@ def effect_range(low: float, high: float) -> str:
     if far < 2:
         return f"{percent(near - 1).removesuffix('%')}–{percent(far - 1)}"
     first, last = _factor(near), _factor(far)
+    if first == "1.0":
+        return f"up to {last}x"
     return f"{first}x" if first == last else f"{first}–{last}x"
 
 

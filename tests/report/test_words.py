@@ -94,6 +94,7 @@ def test_the_answer_without_a_baseline_compares_nothing() -> None:
         (0.9, 0.95, "5.3–11%"),
         (4170.0, 5490.0, "4,170–5,490x"),
         (2.501, 2.502, "2.5x"),
+        (1.003, 5.93, "up to 5.9x"),
     ],
 )
 def test_an_effect_is_a_factor_where_it_is_large_and_per_cent_where_it_is_small(
