@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from benchbox import environments, images, workloads
 from benchbox.document import MAX_BYTES
+from benchbox.environments.container import PARTS
 from benchbox.errors import RecordError, ScenarioError, UsageError
 from benchbox.model import EnvironmentSpec, Resources
 from benchbox.scenario import (
@@ -104,16 +105,19 @@ def test_the_shipped_scenarios_are_right() -> None:
 
 
 def test_the_anatomy_of_a_container_changes_one_thing_at_a_time() -> None:
-    """Each container but the bare one differs from the whole in one option, each switch has its cell; noise has too."""
+    """Each container but the bare one differs from the whole in one part, each part has its cell; noise has too."""
     anatomy = load(Path(__file__).parents[1] / "scenarios" / "container-anatomy.yaml")
     containers = {spec.label: dict(spec.options) for spec in anatomy.environments if spec.kind == "container"}
     whole, control = containers.pop("container"), containers.pop("container-control")
     assert control == whole
     assert anatomy.control and anatomy.baseline == "container"
     changed = {label: {key for key in whole if whole[key] != own[key]} for label, own in containers.items()}
-    assert changed.pop("bare") == {"root", "network", "seccomp"}
-    assert sorted(key for keys in changed.values() for key in keys) == sorted(set(whole) - {"hostname"})
+    assert changed.pop("bare") == {"root", "network", "seccomp", "without"}
+    assert set(containers.pop("bare")["without"]) == set(PARTS)
     assert all(len(keys) == 1 for keys in changed.values())
+    assert {key for keys in changed.values() for key in keys} == set(whole) - {"hostname"}
+    left_out = [own["without"] for own in containers.values() if own["without"]]
+    assert sorted(left_out) == sorted([part] for part in PARTS)
 
 
 def test_a_resolved_scenario_comes_back_the_same() -> None:

@@ -5,7 +5,7 @@ never from what a scenario asks for. What the record does not say is unknown, wh
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from benchbox.record import EnvironmentRecord, Manifest, Sample
@@ -101,12 +101,14 @@ def parity(manifest: Manifest, by_cell: Mapping[str, Sequence[Sample]]) -> Parit
 class _Value:
     """What an environment has in one respect: ``key`` is compared, ``text`` is shown.
 
-    ``grave``: where it differs, that is no matter of design.
+    ``grave``: where it differs, that is no matter of design. ``chosen``: an option of this one environment says so;
+    beside one of its kind that difference is what is compared.
     """
 
     text: str
     key: object
     grave: bool = False
+    chosen: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,10 @@ class _Facts:
     @property
     def is_guest(self) -> bool:
         return self.record.kind == "vm"
+
+    def left_out(self, part: str) -> bool:
+        """Say whether this environment alone is without ``part``."""
+        return part in (self.applied("left_out") or {})
 
     def host(self, *path: str) -> Any:
         return _at(self.manifest.host, path)
@@ -177,13 +183,14 @@ def _at(value: Any, path: Iterable[str]) -> Any:
 
 def _aspect(question: _Question, facts: Sequence[_Facts], base: _Facts) -> Aspect:
     reference = question.ask(base)
-    entries = tuple(_entry(question, each.label, question.ask(each), reference) for each in facts)
+    entries = tuple(_entry(question, each, question.ask(each), base, reference) for each in facts)
     states = {entry.state for entry in entries}
     scope = question.scope if "differs" in states or question.scope == "files" else "nothing"
     return Aspect(question.name, question.scope, entries, _VOIDS[scope] if states & {"differs", "by design"} else "")
 
 
-def _entry(question: _Question, label: str, value: _Value | None, reference: _Value | None) -> Entry:
+def _entry(question: _Question, facts: _Facts, value: _Value | None, base: _Facts, reference: _Value | None) -> Entry:
+    label = facts.label
     if value is None:
         return Entry(label, UNKNOWN, "unknown")
     if isinstance(value.key, _Varies):
@@ -192,7 +199,9 @@ def _entry(question: _Question, label: str, value: _Value | None, reference: _Va
         return Entry(label, value.text, "unknown")
     if value.key == reference.key:
         return Entry(label, value.text, "same")
-    return Entry(label, value.text, "by design" if question.by_design and not value.grave else "differs")
+    chosen = (value.chosen or reference.chosen) and facts.record.kind == base.record.kind
+    meant = chosen or (question.by_design and not value.grave)
+    return Entry(label, value.text, "by design" if meant else "differs")
 
 
 def _headline(aspects: Sequence[Aspect], alike: bool) -> str:
@@ -313,17 +322,23 @@ def _cpus(facts: _Facts) -> _Value | None:
 
 
 def _quota(facts: _Facts) -> _Value | None:
-    return _one(facts.seen("cpu_quota"), lambda value: "no quota" if value is None else f"{value} CPUs")
+    found = _one(facts.seen("cpu_quota"), lambda value: "no quota" if value is None else f"{value} CPUs")
+    return found and replace(found, chosen=facts.left_out("limits"))
 
 
 def _memory(facts: _Facts) -> _Value | None:
     limits = facts.seen("domain", "memory_bytes") if facts.is_guest else facts.seen("memory_bytes")
     found = _one(limits, lambda value: "no limit" if value is None else _bytes(value))
     if found is None or not facts.is_guest:
-        return found and _Value(f"limit {found.text}", found.key)
+        return found and _limit(found, facts)
     inside = facts.seen("guest", "memory_bytes")
     usable = f", {_bytes(inside[0])} of it usable" if len(inside) == 1 and inside[0] else ""
     return _Value(f"RAM {found.text}{usable}", found.key)
+
+
+def _limit(found: _Value, facts: _Facts) -> _Value:
+    text = found.text if isinstance(found.key, _Varies) or found.key is None else f"limit {found.text}"
+    return _Value(text, found.key, chosen=facts.left_out("limits"))
 
 
 def _bytes(value: Any) -> str:
@@ -338,6 +353,22 @@ def _usable_memory(facts: _Facts) -> _Value | None:
 
 def _processes(facts: _Facts) -> _Value | None:
     return _one(facts.seen("pids"), lambda value: "no limit" if value is None else f"at most {value}")
+
+
+def _namespaces(facts: _Facts) -> _Value | None:
+    """What is told apart from the host's; a guest has a kernel of its own for that."""
+    if facts.is_guest:
+        return _Value("a kernel of its own", "guest")
+    return _one(facts.seen("namespaces"), lambda names: ", ".join(map(str, names)) or "the host's")
+
+
+def _hidden_paths(facts: _Facts) -> _Value | None:
+    found = facts.applied("hidden_paths")
+    if isinstance(found, str):
+        return _Value(found, found)
+    if facts.is_guest:
+        return _Value("its own kernel's", "guest")
+    return _Value("none", "none") if facts.record.kind == "native" else None
 
 
 def _seccomp(facts: _Facts) -> _Value | None:
@@ -425,6 +456,8 @@ _QUESTIONS: Final = (
     _Question("binaries by digest", "everything", _binaries),
     _Question("root file system", "files", _root, by_design=True),
     _Question("cache", "files", _cache, by_design=True),
+    _Question("namespaces", "nothing", _namespaces, by_design=True),
+    _Question("hidden paths", "nothing", _hidden_paths, by_design=True),
     _Question("system call filter", "nothing", _seccomp, by_design=True),
     _Question("capabilities", "nothing", _capabilities, by_design=True),
     _Question("new privileges", "nothing", _privileges, by_design=True),

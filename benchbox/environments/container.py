@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from benchbox import native
 from benchbox.environments.launched import LaunchedSession, Requested, choose_cpus, instance_limits
@@ -32,6 +32,21 @@ KEPT_CAPABILITIES: Final = {
     "CAP_NET_BIND_SERVICE": 10,
 }
 _LIMITED: Final = cgroups.Limits(memory_bytes=1, pids=1)
+_HOSTNAME: Final = "benchbox"
+
+Part = Literal["pid", "uts", "ipc", "cgroup", "limits", "masks", "capabilities"]
+
+#: What can be left out to see what it costs, and what no longer holds then.
+PARTS: Final[dict[Part, str]] = {
+    "pid": "no pid namespace: it sees the host's processes and may signal them",
+    "uts": "no UTS namespace: its host name is the host's",
+    "ipc": "no IPC namespace: it shares the host's System V and POSIX queues, semaphores and memory",
+    "cgroup": "no cgroup namespace: it sees where in the host's tree its groups are",
+    "limits": "no limit of memory, processes or CPU quota",
+    "masks": "no path of /proc or /sys is hidden, /proc/sys can be written: it may change the host's kernel settings",
+    "capabilities": "no capability is dropped: it is root, held by namespaces and filter alone",
+}
+_NAMESPACES: Final[tuple[Namespace, ...]] = ("pid", "mount", "uts", "ipc", "cgroup")
 
 
 class Options(BaseModel):
@@ -44,9 +59,20 @@ class Options(BaseModel):
     )
     layer: Literal["tmpfs", "disk"] = Field("tmpfs", description="where the writable layer lies")
     network: bool = Field(True, description="a network namespace of its own with a loopback interface")
-    hostname: str = Field("benchbox", pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$", description="host name inside")
+    hostname: str = Field(_HOSTNAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$", description="host name inside")
     seccomp: Literal["default", "off"] = Field("default", description="the filter of system calls, or none")
     user_namespace: bool = Field(False, description="root inside is nobody outside")
+    without: tuple[Part, ...] = Field((), description="parts to leave out, to see what they cost: it then holds less")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.without)) < len(self.without):
+            raise ValueError("without: expected each part once")
+        if "uts" in self.without and self.hostname != _HOSTNAME:
+            raise ValueError("expected no hostname without: uts, for the name would be the host's")
+        if "pid" in self.without and self.user_namespace:
+            raise ValueError("expected a pid namespace beside user_namespace: /proc could not be mounted without: pid")
+        return self
 
 
 class Container:
@@ -70,6 +96,7 @@ class Container:
         cpus = choose_cpus(resources, workspace)
         layout, unlimited = _cgroups()
         mems = cgroups.prepare(layout, workspace.cgroup_name)
+        limits = cgroups.Limits() if "limits" in options.without else instance_limits(resources)
         with ExitStack() as stack:
             prepared = prepare(
                 image.root, workspace, spec.label, layer=options.layer, filtered=options.seccomp == "default",
@@ -78,11 +105,11 @@ class Container:
 
             def plan(command: Command, name: str) -> LaunchPlan:
                 leaf = f"{spec.label}-{name}"
-                groups = cgroups.plan(layout, workspace.cgroup_name, leaf, instance_limits(resources), cpus, mems)
+                groups = cgroups.plan(layout, workspace.cgroup_name, leaf, limits, cpus, mems)
                 return container_plan(command, prepared, name, groups, cpus, options)
 
             applied = _applied(options, prepared, layout) | ({"limits": unlimited} if unlimited else {})
-            yield LaunchedSession(plan, Requested.of(resources, cpus), applied, cpus, prepared.program)
+            yield LaunchedSession(plan, Requested.of(limits, cpus), applied, cpus, prepared.program)
 
 
 def _cgroups() -> tuple[cgroups.Layout, str | None]:
@@ -96,8 +123,8 @@ def _cgroups() -> tuple[cgroups.Layout, str | None]:
 
 def _missing_piece(options: Options, other_users: bool) -> Availability | None:
     """Say what this kernel lacks for a container with ``options``; None if nothing."""
-    for name in ("pid", "mnt", "uts", "ipc", "net", "cgroup", *(["user"] if other_users else [])):
-        if not Path("/proc/self/ns", name).exists():
+    for name in _namespaces(options, other_users):
+        if not Path("/proc/self/ns", "mnt" if name == "mount" else name).exists():
             return Availability.no(f"this kernel has no {name} namespaces", "use a kernel that has them")
     if options.root == "overlay" and "\toverlay\n" not in Path("/proc/filesystems").read_text() and not _loadable():
         return Availability.no("this kernel has no overlay file system", "load it (modprobe overlay) or set root: bind")
@@ -105,6 +132,11 @@ def _missing_piece(options: Options, other_users: bool) -> Availability | None:
         return Availability.no(
             "with users of its own it cannot have the host's network: /sys could not be mounted",
             "leave network out, or run as root without user_namespace",
+        )
+    if other_users and "pid" in options.without:
+        return Availability.no(
+            "with users of its own it cannot be without a pid namespace: /proc could not be mounted",
+            "leave pid out of without, or run as root without user_namespace",
         )
     if options.seccomp == "default":
         return _missing_filter()
@@ -136,20 +168,17 @@ def container_plan(
 ) -> LaunchPlan:
     """Return the start of ``command`` in a container whose layer is called ``name``. Pure."""
     overlay = Root("root-overlay", prepared.root, prepared.layers / name)
-    namespaces: tuple[Namespace, ...] = ("pid", "mount", "uts", "ipc", "cgroup")
-    namespaces += ("net",) if options.network else ()
-    namespaces += ("user",) if prepared.id_maps else ()
     uid_map, gid_map = prepared.id_maps or (None, None)
     return LaunchPlan(
         command.argv,
         overlay if options.root == "overlay" else Root("root-ro-bind", prepared.root),
         cgroups=groups,
         cpus=cpus,
-        namespaces=namespaces,
-        mounts=_mounts(prepared),
-        hostname=options.hostname,
+        namespaces=_namespaces(options, prepared.id_maps is not None),
+        mounts=_mounts(prepared, hidden="masks" not in options.without),
+        hostname=None if "uts" in options.without else options.hostname,
         loopback=options.network,
-        capabilities=tuple(KEPT_CAPABILITIES.values()),
+        capabilities=None if "capabilities" in options.without else tuple(KEPT_CAPABILITIES.values()),
         no_new_privs=True,
         seccomp_fd=prepared.seccomp_fd,
         # The filter keeps every call that reaches keys away; making a keyring costs start-up time.
@@ -166,13 +195,19 @@ def container_plan(
     )
 
 
-def _mounts(prepared: Prepared) -> tuple[MountStep, ...]:
+def _namespaces(options: Options, other_users: bool) -> tuple[Namespace, ...]:
+    own = tuple(name for name in _NAMESPACES if name not in options.without)
+    return own + (("net",) if options.network else ()) + (("user",) if other_users else ())
+
+
+def _mounts(prepared: Prepared, *, hidden: bool) -> tuple[MountStep, ...]:
     devices = [MountStep("dev", "/dev")]
     if prepared.devices:
         devices = [MountStep("bind", "/dev", prepared.devices), MountStep("tmpfs", "/dev/shm")]
     kernel = [MountStep("proc", "/proc"), MountStep("tmpfs", "/tmp"), MountStep("sys", "/sys")]
-    hidden = [MountStep("mask", path) for path in prepared.masked]
-    return (*devices, *kernel, *hidden, *(MountStep("ro", path) for path in prepared.read_only))
+    hiding = [MountStep("mask", path) for path in prepared.masked]
+    hiding += [MountStep("ro", path) for path in prepared.read_only]
+    return (*devices, *kernel, *(hiding if hidden else ()))
 
 
 def _applied(options: Options, prepared: Prepared, layout: cgroups.Layout) -> dict[str, Any]:
@@ -182,10 +217,18 @@ def _applied(options: Options, prepared: Prepared, layout: cgroups.Layout) -> di
         "seccomp": "default filter" if options.seccomp == "default" else "off",
         "root": f"overlay, writable layer on {layer}" if options.root == "overlay" else "read-only bind",
         "cgroups": layout.mode,
-        "kept_capabilities": list(KEPT_CAPABILITIES),
+        "kept_capabilities": "all" if "capabilities" in options.without else list(KEPT_CAPABILITIES),
+        "hidden_paths": _hidden_text(options, prepared),
         "network": "namespace of its own, loopback only" if options.network else "the host's",
+        **({"left_out": {part: PARTS[part] for part in options.without}} if options.without else {}),
         **told,
     }
+
+
+def _hidden_text(options: Options, prepared: Prepared) -> str:
+    if "masks" in options.without:
+        return "none"
+    return f"{len(prepared.masked)} hidden, {len(prepared.read_only)} read-only"
 
 
 ENVIRONMENT: Final = Container()

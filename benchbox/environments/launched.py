@@ -8,7 +8,7 @@ import selectors
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,13 +34,8 @@ class Requested:
     limits: Mapping[str, Any]
 
     @classmethod
-    def of(cls, resources: Resources, cpus: tuple[int, ...]) -> "Requested":
-        limits: dict[str, Any] = {
-            "cpus": format_cpu_list(cpus),
-            "memory_bytes": resources.memory_bytes,
-            "pids": resources.pids,
-        }
-        return cls(limits | {"cpu_quota": resources.cpu_quota})
+    def of(cls, limits: cgroups.Limits, cpus: tuple[int, ...]) -> "Requested":
+        return cls({"cpus": format_cpu_list(cpus), **asdict(limits)})
 
     def difference(self, applied: Mapping[str, Any]) -> str | None:
         """Say which limit in force is not the one asked for; None if all are."""
@@ -52,7 +47,9 @@ class Requested:
 
 def _same_memory(name: str, asked: Any, applied: Any) -> bool:
     """The kernel rounds memory limits down to whole pages."""
-    return name == "memory_bytes" and isinstance(applied, int) and 0 <= asked - applied < os.sysconf("SC_PAGE_SIZE")
+    if name != "memory_bytes" or not isinstance(asked, int) or not isinstance(applied, int):
+        return False
+    return 0 <= asked - applied < os.sysconf("SC_PAGE_SIZE")
 
 
 class LaunchedSession:
@@ -217,6 +214,8 @@ def _applied(report: Report) -> dict[str, Any]:
             seccomp="filter" if report.applied["seccomp"] == "2" else "off",
         )
         found["user"] = _user(report.applied.get("users"))
+    if "namespaces" in report.applied:
+        found["namespaces"] = report.applied["namespaces"].split()
     return found
 
 

@@ -41,6 +41,7 @@ class Native:
         layout = cgroups.detect()
         cpus = choose_cpus(resources, workspace)
         mems = cgroups.prepare(layout, workspace.cgroup_name)
+        limits = instance_limits(resources)
         own = layout.roots()[-1] / workspace.cgroup_name
         with _bound_root(image.root, workspace.scratch / f"root-{spec.label}") as root:
 
@@ -48,11 +49,11 @@ class Native:
                 if not any(own.glob(f"{spec.label}-*")):
                     _renew_tmp(root)
                 leaf = f"{spec.label}-{name}"
-                groups = cgroups.plan(layout, workspace.cgroup_name, leaf, instance_limits(resources), cpus, mems)
+                groups = cgroups.plan(layout, workspace.cgroup_name, leaf, limits, cpus, mems)
                 return native_plan(command, root, groups, cpus)
 
             applied = {"root": "read-only bind, chroot", "cgroups": layout.mode}
-            yield LaunchedSession(plan, Requested.of(resources, cpus), applied, cpus)
+            yield LaunchedSession(plan, Requested.of(limits, cpus), applied, cpus)
 
 
 def native_plan(command: Command, root: Path, groups: cgroups.CgroupPlan, cpus: tuple[int, ...]) -> LaunchPlan:

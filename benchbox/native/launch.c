@@ -1011,6 +1011,19 @@ static void report_end(void)
     else report("end exit %d\n", WEXITSTATUS(seen.status));
 }
 
+/* Those that the kernel granted: clone3 and unshare refuse as a whole. */
+static void report_namespaces(void)
+{
+    static const struct { unsigned long long flag; const char *name; } kinds[] = {
+        {CLONE_NEWIPC, "ipc"}, {CLONE_NEWNS, "mount"}, {CLONE_NEWNET, "net"}, {CLONE_NEWPID, "pid"}, {CLONE_NEWUSER, "user"}, {CLONE_NEWUTS, "uts"},
+    };
+    if (!shared->isolated_ns) return;
+    report("applied namespaces%s", plan.new_cgroup_namespace ? " cgroup" : "");
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (plan.namespaces & kinds[i].flag) report(" %s", kinds[i].name);
+    report("\n");
+}
+
 static void report_all(void)
 {
     report("requested %llu\n", (unsigned long long)seen.requested_ns);
@@ -1023,6 +1036,7 @@ static void report_all(void)
     report_stage("cleaned", seen.cleaned_ns);
     report("applied cpus %s\napplied capabilities %llx\napplied no_new_privs %d\napplied seccomp %d\n", shared->cpus,
            (unsigned long long)shared->capabilities, shared->no_new_privs, shared->seccomp);
+    report_namespaces();
     if (*seen.users) report("applied users %s\n", seen.users);
     report_end();
     write_all(plan.report, report_text, report_length);

@@ -118,7 +118,7 @@ def test_what_the_record_does_not_say_is_unknown_and_voids_nothing() -> None:
     assert (
         state(found, "mitigations", "vm") == state(found, "CPU flags", "vm") == state(found, "user", "vm") == "unknown"
     )
-    assert "vm in mitigations, CPU flags" in found.headline and "all in user" in found.headline
+    assert "vm in mitigations, CPU flags" in found.headline and "all in namespaces, user" in found.headline
 
 
 def test_mitigations_switched_off_on_the_guests_command_line_are_a_difference() -> None:

@@ -14,7 +14,7 @@ from benchbox.linux.launch import LaunchPlan, Report, Root
 from benchbox.model import Outcome, Resources, Workspace
 
 RESOURCES = Resources(memory_bytes=4096, pids=9)
-REQUESTED = Requested.of(RESOURCES, (0,))
+REQUESTED = Requested.of(instance_limits(RESOURCES), (0,))
 GROUP = Group(Path("/cg"), 2, (), ("memory.max", "memory.events", "pids.max", "cpuset.cpus", "cpu.stat"))
 PLAN = LaunchPlan(("/bin/ready",), Root("chroot", Path("/")), CgroupPlan((GROUP,)), deadline_ms=2500)
 FILES = {
@@ -23,7 +23,7 @@ FILES = {
     "/cg/cpuset.cpus": "0\n",
     "/cg/memory.events": "oom_kill 0\n",
 }
-APPLIED = {"cpus": "0", "capabilities": "0", "no_new_privs": "1", "seccomp": "0"}
+APPLIED = {"cpus": "0", "capabilities": "0", "no_new_privs": "1", "seccomp": "0", "namespaces": "cgroup pid"}
 REPORT = Report(1000, {"exec": 1500, "ready": 2000, "exited": 2500}, FILES, APPLIED, "exit", "0")
 
 
@@ -39,6 +39,7 @@ def test_a_good_report_is_a_good_outcome() -> None:
     assert (found.requested_ns, found.spawn_ns, found.output_tail) == (1000, 70, b"out")
     assert found.stages == {"exec": 1500, "ready": 2000, "exited": 2500}
     assert found.applied == {
+        "namespaces": ["cgroup", "pid"],
         "cpus": "0", "memory_bytes": 4096, "pids": 9,
         "affinity": "0", "capabilities": "0", "no_new_privs": True, "seccomp": "off", "user": "root",
     }  # fmt: skip
@@ -107,7 +108,7 @@ def test_another_limit_than_the_one_asked_for_spoils_the_sample(files: Mapping[s
 
 def test_the_kernel_s_rounding_of_memory_is_no_difference() -> None:
     """It rounds down to whole pages."""
-    requested = Requested.of(replace(RESOURCES, memory_bytes=10_000), (0,))
+    requested = Requested.of(instance_limits(replace(RESOURCES, memory_bytes=10_000)), (0,))
     assert requested.difference({"memory_bytes": 8192}) is None
     assert requested.difference({"memory_bytes": 4096}) is not None
     assert requested.difference({"memory_bytes": 12288}) is not None
@@ -116,6 +117,16 @@ def test_the_kernel_s_rounding_of_memory_is_no_difference() -> None:
 def test_a_limit_that_this_host_cannot_read_back_is_no_difference() -> None:
     """It was said before the run that it is not there."""
     assert REQUESTED.difference({}) is None
+
+
+def test_a_limit_that_was_not_asked_for_is_noticed() -> None:
+    """Whoever leaves limits out does not want one in force."""
+    requested = Requested.of(Limits(), (0,))
+    found = outcome(REPORT, PLAN, requested, 70, b"")
+    assert (found.status, found.reason) == (
+        "invalid",
+        "a limit is not the one asked for: memory_bytes: asked for None, in force 4096",
+    )
 
 
 def test_a_report_of_a_start_that_failed_early_has_no_applied() -> None:

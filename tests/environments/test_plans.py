@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from benchbox.environments import container, native
-from benchbox.environments.container import KEPT_CAPABILITIES, Options, container_plan
+from benchbox.environments.container import KEPT_CAPABILITIES, PARTS, Options, Part, container_plan
 from benchbox.environments.native import native_plan
 from benchbox.environments.prepared import MASKED, READ_ONLY, Prepared
 from benchbox.linux import users
@@ -76,6 +76,63 @@ def test_the_kernel_s_files_are_mounted_before_they_are_masked() -> None:
     hiding = [step for step in steps if step.kind in ("mask", "ro")]
     assert {step.path for step in hiding} == {*MASKED, *READ_ONLY}
     assert max(map(steps.index, before)) < min(map(steps.index, hiding))
+
+
+#: Part -> the fields of a plan that are others without it, and the namespace that is missing then.
+LEFT_OUT: dict[Part, set[str]] = {
+    "pid": {"namespaces"},
+    "uts": {"namespaces", "hostname"},
+    "ipc": {"namespaces"},
+    "cgroup": {"namespaces"},
+    "limits": set(),  # they are in the cgroups that the plan is given
+    "masks": {"mounts"},
+    "capabilities": {"capabilities"},
+}
+
+
+def changed(plan: LaunchPlan) -> set[str]:
+    """Return the fields in which ``plan`` differs from that of the whole container."""
+    return {
+        field.name for field in fields(LaunchPlan) if getattr(plan, field.name) != getattr(in_container(), field.name)
+    }
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_is_left_out_alone(part: Part) -> None:
+    """Nothing else of the plan changes; a namespace is the one that is named."""
+    plan = in_container(without=(part,))
+    assert changed(plan) == LEFT_OUT[part]
+    missing = set(in_container().namespaces) - set(plan.namespaces)
+    assert missing == ({part} if "namespaces" in LEFT_OUT[part] else set())
+
+
+def test_without_what_it_has_nothing_is_hidden_and_all_capabilities_stay() -> None:
+    """The rest of the mounts stays as it is."""
+    plan = in_container(without=("masks", "capabilities", "uts"))
+    assert plan.mounts == tuple(step for step in in_container().mounts if step.kind not in ("mask", "ro"))
+    assert plan.capabilities is None
+    assert plan.hostname is None
+
+
+def test_nothing_is_left_out_by_itself() -> None:
+    """A container that holds less is asked for by name."""
+    assert Options.model_validate({}).without == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"without": ("pid", "pid")}, "each part once"),
+        ({"without": ("uts",), "hostname": "box"}, "the host's"),
+        ({"without": ("pid",), "user_namespace": True}, "/proc"),
+        ({"without": ("net",)}, "Input should be"),
+        ({"without": ("mount",)}, "Input should be"),
+    ],
+)
+def test_what_cannot_be_left_out_is_refused(options: dict[str, Any], said: str) -> None:
+    """Parts twice, parts that others need, parts that are none."""
+    with pytest.raises(ValidationError, match=said):
+        Options(**options)
 
 
 def test_the_filter_is_the_session_s() -> None:
@@ -160,3 +217,11 @@ def test_the_host_s_network_and_other_users_do_not_go_together(
     offer = container.ENVIRONMENT.check(spec)
     assert not offer.available
     assert "network" in (offer.reason or "")
+
+
+def test_an_ordinary_user_s_container_has_a_pid_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is root in a user namespace only may mount /proc of a pid namespace of it only."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    offer = container.ENVIRONMENT.check(EnvironmentSpec("container", "x", {"without": ["pid"]}))
+    assert not offer.available
+    assert "pid" in (offer.fix or "")

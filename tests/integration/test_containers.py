@@ -16,7 +16,7 @@ from benchbox.environments.container import KEPT_CAPABILITIES
 from benchbox.environments.prepared import MASKED, READ_ONLY
 from benchbox.errors import EnvironmentFailure
 from benchbox.images import tree
-from benchbox.linux import cgroups
+from benchbox.linux import cgroups, processes
 from benchbox.model import Availability, Command, EnvironmentSpec, Outcome, Resources, Session
 from tests.integration.launching import copy_of_image
 from tests.integration.leftovers import descriptors, mounts
@@ -84,6 +84,43 @@ def test_without_a_network_of_its_own_it_has_the_host_s(tmp_path: Path) -> None:
 def test_it_sees_its_own_cgroup_as_the_root(container: Session) -> None:
     """The namespace is made after it has joined."""
     assert {line.split(":", 2)[2] for line in output(container, "busybox cat /proc/self/cgroup").splitlines()} == {"/"}
+
+
+@pytest.mark.parametrize("part", ["pid", "ipc", "uts", "cgroup"])
+def test_a_namespace_that_is_left_out_is_the_host_s_and_no_other(part: str, tmp_path: Path) -> None:
+    """Read inside; the record says so, and a process tree in the host's pid namespace ends with the command."""
+    with session("container", tmp_path, without=[part]) as opened:
+        script = "busybox sleep 1000 & for n in cgroup ipc mnt net pid uts; do busybox readlink /proc/self/ns/$n; done"
+        outcome = run(opened, shell(script))
+        assert opened.applied()["left_out"].keys() == {part}
+    inside = outcome.output_tail.decode().split()
+    assert len(inside) == 6
+    ours = {str(link.readlink()) for link in Path("/proc/self/ns").iterdir()}
+    assert {link.partition(":")[0] for link in inside if link in ours} == {part}
+    assert set(outcome.applied["namespaces"]) == {"cgroup", "ipc", "mount", "net", "pid", "uts"} - {part}
+    assert processes.with_argument("1000") == []
+
+
+def test_a_container_without_limits_is_on_its_cpus_and_accounted(tmp_path: Path) -> None:
+    """No limit is in force, which is what was asked for."""
+    with session("container", tmp_path, without=["limits"]) as opened:
+        outcome = run(opened, shell("exit 0"))
+    assert outcome.status == "ok", outcome.reason
+    assert (outcome.applied["memory_bytes"], outcome.applied["pids"]) == (None, None)
+    assert outcome.applied["cpus"] == str(max(os.sched_getaffinity(0)))
+    assert (counter(outcome, "cpu.usage") or 0) > 0
+
+
+def test_a_container_without_masks_and_capabilities_holds_less_and_says_so(tmp_path: Path) -> None:
+    """Nothing is mounted over the kernel's files, no capability is missing."""
+    with session("container", tmp_path, without=["masks", "capabilities"]) as opened:
+        said, outcome = opened.applied(), run(opened, shell("busybox cat /proc/self/mountinfo"))
+    mounted = {line.split()[4] for line in outcome.output_tail.decode().splitlines()}
+    assert mounted == {"/", "/proc", "/dev", "/dev/shm", "/tmp", "/sys"}
+    own = re.search(r"CapEff:\s+(\w+)", Path("/proc/self/status").read_text())
+    assert own and int(outcome.applied["capabilities"], 16) == int(own[1], 16)
+    assert (said["hidden_paths"], said["kept_capabilities"]) == ("none", "all")
+    assert said["left_out"].keys() == {"masks", "capabilities"}
 
 
 # --- mounts ---
