@@ -14,21 +14,20 @@ from functools import cache, reduce
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic import create_model as new_model
 
 from benchbox import environments, images, workloads
 from benchbox.complaints import near, not_one_of, problems, report, shown
 from benchbox.document import EMPTY, MAX_BYTES, Document, KeyPath, Problem, decode, parse
+from benchbox.environments.sizes import Size
 from benchbox.errors import RecordError, ScenarioError, UsageError
 from benchbox.model import EnvironmentSpec, Resources
 from benchbox.record import format_pairs
-from benchbox.units import parse_size
 
 Parameter = str | int | float | bool
 
 MAX_ROUNDS: Final = 10_000
-MIN_MEMORY_BYTES: Final = 1 << 20
 _CONTROL_SUFFIX: Final = "-control"
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 #: What a guest's ``kernel`` may be besides a path, see images.find_kernel.
@@ -235,24 +234,7 @@ def _slug(text: str) -> str:
     return text
 
 
-def _memory_bytes(value: Any) -> int:
-    try:
-        size_bytes = parse_size(value) if isinstance(value, str | int) and not isinstance(value, bool) else 0
-    except (ValueError, OverflowError):
-        size_bytes = 0
-    if size_bytes < MIN_MEMORY_BYTES:
-        raise ValueError("expected a size of at least 1MiB, such as 256MiB")
-    return size_bytes
-
-
 _Slug = Annotated[str, AfterValidator(_slug), WithJsonSchema({"type": "string", "pattern": f"^{_SLUG.pattern}$"})]
-_Memory = Annotated[
-    int,
-    BeforeValidator(_memory_bytes),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string", "pattern": r"^\d"}, {"type": "integer", "minimum": MIN_MEMORY_BYTES}]}
-    ),
-]
 
 
 class _Strict(BaseModel):
@@ -269,7 +251,7 @@ class _WorkloadEntry(_Strict):
 
 class _Resources(_Strict):
     cpus: int = Field(default=1, ge=1, le=4096, description="number of CPUs that confine the whole environment")
-    memory: _Memory = Field(default=256 << 20, description="limit of native and container, RAM of a guest")
+    memory: Size = Field(default=256 << 20, description="limit of native and container, RAM of a guest")
     pids: int = Field(default=512, ge=1, le=1 << 22, description="limit of processes and threads")
     cpu_quota: float | None = Field(
         default=None, gt=0, le=4096, description="share of CPU time in CPUs: 0.5 is half of one"

@@ -120,6 +120,19 @@ def test_the_anatomy_of_a_container_changes_one_thing_at_a_time() -> None:
     assert sorted(left_out) == sorted([part] for part in PARTS)
 
 
+def test_the_anatomy_of_a_guest_changes_one_thing_at_a_time() -> None:
+    """Each guest differs from the default one in one option, each option has its cell; noise has too."""
+    anatomy = load(Path(__file__).parents[1] / "scenarios" / "vm-anatomy.yaml")
+    guests = {spec.label: dict(spec.options) for spec in anatomy.environments}
+    whole, control = guests.pop("vm"), guests.pop("vm-control")
+    assert control == whole
+    assert anatomy.control and anatomy.baseline == "vm"
+    changed = [{key for key in whole if whole[key] != own[key]} for own in guests.values()]
+    assert all(len(keys) == 1 for keys in changed)
+    others = {"accelerator", "uri", "kernel", "kernel_modules", "cmdline", "boot_timeout_s", "proof_timeout_s"}
+    assert {key for keys in changed for key in keys} == set(whole) - others
+
+
 def test_a_resolved_scenario_comes_back_the_same() -> None:
     """Through JSON, as in a manifest, and through YAML, as a file of its own."""
     scenario = loads(

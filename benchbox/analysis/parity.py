@@ -127,6 +127,10 @@ class _Facts:
     def is_guest(self) -> bool:
         return self.record.kind == "vm"
 
+    def chose(self, option: str) -> bool:
+        """Say whether this environment alone was given ``option``."""
+        return self.record.options.get(option) is not None
+
     def left_out(self, part: str) -> bool:
         """Say whether this environment alone is without ``part``."""
         return part in (self.applied("left_out") or {})
@@ -301,7 +305,10 @@ def _cpu_model(facts: _Facts) -> _Value | None:
     if mode is None or others:
         return None
     if mode == "host-passthrough":
-        return _Value(f"{model}, passed through", "host")
+        return _Value(f"{model}, passed through", "host", chosen=facts.chose("cpu_model"))
+    (name,) = facts.seen("domain", "cpu_model") or (None,)
+    if name is not None:
+        return _Value(str(name), name, chosen=facts.chose("cpu_model"))
     return _Value("everything QEMU can emulate (maximum)" if mode == "maximum" else str(mode), mode)
 
 
@@ -333,7 +340,7 @@ def _memory(facts: _Facts) -> _Value | None:
         return found and _limit(found, facts)
     inside = facts.seen("guest", "memory_bytes")
     usable = f", {_bytes(inside[0])} of it usable" if len(inside) == 1 and inside[0] else ""
-    return _Value(f"RAM {found.text}{usable}", found.key)
+    return _Value(f"RAM {found.text}{usable}", found.key, chosen=facts.chose("memory"))
 
 
 def _limit(found: _Value, facts: _Facts) -> _Value:
@@ -353,6 +360,14 @@ def _usable_memory(facts: _Facts) -> _Value | None:
 
 def _processes(facts: _Facts) -> _Value | None:
     return _one(facts.seen("pids"), lambda value: "no limit" if value is None else f"at most {value}")
+
+
+def _hardware(facts: _Facts) -> _Value | None:
+    """What a guest is made of beside what the other questions ask; the others have the host's."""
+    if not facts.is_guest:
+        return _Value("the host's", "host")
+    found = facts.applied("hardware")
+    return _Value(found, found) if isinstance(found, str) else None
 
 
 def _namespaces(facts: _Facts) -> _Value | None:
@@ -452,6 +467,7 @@ _QUESTIONS: Final = (
     _Question("memory", "everything", _memory),
     _Question("usable memory", "nothing", _usable_memory, by_design=True),
     _Question("processes", "nothing", _processes, by_design=True),
+    _Question("virtual hardware", "nothing", _hardware, by_design=True),
     _Question("root by digest", "everything", _image),
     _Question("binaries by digest", "everything", _binaries),
     _Question("root file system", "files", _root, by_design=True),

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from benchbox import images, native
 from benchbox.environments.launched import choose_cpus
-from benchbox.errors import EnvironmentFailure, UnavailableError
+from benchbox.environments.sizes import Size
+from benchbox.errors import EnvironmentFailure, ImageError, UnavailableError
 from benchbox.images import GuestKernel
 from benchbox.images.store import cache_folder
 from benchbox.linux import cgroups, processes
@@ -38,11 +39,12 @@ from benchbox.model import (
     Session,
     Workspace,
 )
-from benchbox.units import format_cpu_list
-from benchbox.virt import accelerator, private_root
+from benchbox.units import format_cpu_list, format_size
+from benchbox.virt import accelerator, firmware, private_root
 from benchbox.virt.accelerator import PROOF_TIMEOUT_S, Proof
 from benchbox.virt.client import Client, Connection
 from benchbox.virt.domain import DomainType, GuestSpec
+from benchbox.virt.firmware import Firmware, FirmwareChoice
 from benchbox.virt.messages import GuestOrder
 
 KIND: Final = "vm"
@@ -61,7 +63,8 @@ class Options(BaseModel):
 
     ``kernel`` is ``host``, ``distribution`` or a path; ``kernel_modules`` the folder of the modules of a path.
     ``cmdline`` is added to the kernel's options. ``boot_timeout_s`` is the deadline from the request to the command,
-    ``proof_timeout_s`` that of the guest which is to prove KVM, to its first process.
+    ``proof_timeout_s`` that of the guest which is to prove KVM, to its first process. ``memory`` and ``vcpus`` stand
+    for this guest in place of what ``resources`` says; the CPUs of the host that it may use stay the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,8 +75,30 @@ class Options(BaseModel):
     kernel_modules: str | None = None
     machine: str = "q35"
     cmdline: str = ""
+    kernel_format: Literal["auto", "elf", "bzimage"] = "auto"
+    firmware: FirmwareChoice = "default"
+    memory: Size | None = None
+    vcpus: int | None = Field(default=None, ge=1, le=255)
+    cpu_model: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    nic: bool = False
+    disk: Size | None = None
     boot_timeout_s: float = Field(default=60.0, gt=0)
     proof_timeout_s: float = Field(default=PROOF_TIMEOUT_S, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.firmware == "uefi" and self.kernel_format == "elf":
+            raise ValueError(
+                "expected kernel_format: bzimage or auto beside firmware: uefi, which starts no ELF kernel"
+            )
+        return self
+
+    @property
+    def unpack(self) -> bool | None:
+        """What becomes of a bzImage, as images.find_kernel takes it."""
+        if self.kernel_format == "auto":
+            return False if self.firmware == "uefi" else None
+        return self.kernel_format == "elf"
 
     @property
     def embedded(self) -> bool:
@@ -87,6 +112,7 @@ class Vm:
     def check(self, spec: EnvironmentSpec) -> Availability:
         options = Options.model_validate(spec.options)
         needs = [python_package(), emulator_program(), *([libvirt_driver()] if options.embedded else [])]
+        needs += [hardware(options)]
         missing = next((need for need in needs if not need.available), None)
         return missing or cgroups.availability(cgroups.detect(), cgroups.Limits())
 
@@ -143,6 +169,8 @@ class GuestPlan:
     layout: Layout
     cgroup_base: str
     mems: str
+    scratch: Path
+    firmware: Firmware | None
 
     def applied(self) -> dict[str, Any]:
         """Return what holds for each guest of the session; what each really got is in its own outcome."""
@@ -161,10 +189,28 @@ class GuestPlan:
             "emulator": str(self.emulator),
             "emulator_real": str((self.emulator.parent / "real").readlink()),
             "machine": self.options.machine,
+            "hardware": self._hardware(),
             "cgroups": self.layout.mode,
             "cpus": format_cpu_list(self.cpus),
-            "memory_bytes": self.resources.memory_bytes,
+            "memory_bytes": self.memory_bytes,
         }
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.options.memory or self.resources.memory_bytes
+
+    @property
+    def vcpus(self) -> int:
+        return self.options.vcpus or self.resources.cpus
+
+    def _hardware(self) -> str:
+        """Return in words what a guest is made of; each part is held against the live domain of every sample."""
+        options = self.options
+        parts = [options.machine, f"{options.firmware} firmware", self.kernel.format, f"{self.vcpus} virtual CPU"]
+        parts[-1] += "s" if self.vcpus > 1 else ""
+        parts += ["network card"] if options.nic else []
+        parts += [f"disk of {format_size(options.disk)}"] if options.disk else []
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -205,14 +251,20 @@ class Orders:
             kernel=str(plan.kernel.path),
             initramfs=str(plan.initramfs),
             sockets=str(self._root / f"s{number}"),
-            memory_bytes=plan.resources.memory_bytes,
-            vcpus=plan.resources.cpus,
+            memory_bytes=plan.memory_bytes,
+            vcpus=plan.vcpus,
             cpus=plan.cpus,
             arch=os.uname().machine,
             machine=plan.options.machine,
             cmdline=plan.options.cmdline,
             disabled_features=hardware.disabled_features,
             root_user=not plan.options.embedded and os.geteuid() == 0,
+            firmware=plan.firmware.path if plan.firmware else None,
+            loader=plan.firmware.loader if plan.firmware else "rom",
+            cpu_model=plan.options.cpu_model,
+            nic=plan.options.nic,
+            disk=str(plan.scratch / f"{plan.label}-{number}.raw") if plan.options.disk else None,
+            disk_bytes=plan.options.disk or 0,
         )
 
     def _joined(self, order: GuestOrder) -> GuestOrder:
@@ -278,6 +330,39 @@ def libvirt_driver() -> Availability:
     )
 
 
+def hardware(options: Options) -> Availability:
+    """Say whether this host can build the guest that ``options`` describe."""
+    if options.machine.startswith("microvm"):
+        return Availability.no(
+            "libvirt puts a guest's devices on a PCI bus and microvm has none (it says: No PCI buses available)",
+            "choose machine: q35 or pc",
+        )
+    if options.firmware != "default" and firmware.find(options.firmware, os.uname().machine, options.machine) is None:
+        return _FIRMWARE_MISSING[options.firmware]
+    if options.nic and "user" not in _network_backends():
+        return Availability.no(
+            f"this {qemu_name()} has no user networking",
+            "leave nic out, or install a QEMU that was built with libslirp",
+        )
+    return Availability.yes()
+
+
+_FIRMWARE_MISSING: Final = {
+    "qboot": Availability.no(
+        "qboot.rom of QEMU is not installed, or not for this architecture",
+        "Debian, Ubuntu: apt install qemu-system-data",
+    ),
+    "uefi": Availability.no(
+        "no UEFI firmware without secure boot is installed for this machine",
+        "Debian, Ubuntu: apt install ovmf (arm64: qemu-efi-aarch64); Fedora: dnf install edk2-ovmf",
+    ),
+}
+
+
+def _network_backends() -> list[str]:
+    return processes.run([qemu_name(), "-netdev", "help"], timeout_s=_QEMU_TIMEOUT_S).stdout.split()
+
+
 def _has_driver() -> bool:
     folders = [Path(folder) for folder in _LIBRARY_FOLDERS]
     return any(next(folder.glob(pattern), None) for folder in folders for pattern in (_DRIVER, f"*/{_DRIVER}"))
@@ -291,10 +376,9 @@ def _plan(
     workspace: Workspace,
     preparation: Preparation,
 ) -> GuestPlan:
-    modules = None if options.kernel_modules is None else Path(options.kernel_modules)
-    kernel = preparation.timed("kernel", lambda: images.find_kernel(options.kernel, modules_dir=modules))
-    agent = native.program("agent")
-    initramfs = preparation.timed("initramfs", lambda: images.derive_initramfs(image, kernel, agent))
+    kernel = preparation.timed("kernel", lambda: _kernel(options))
+    agent, modules = native.program("agent"), _modules(options)
+    initramfs = preparation.timed("initramfs", lambda: images.derive_initramfs(image, kernel, agent, modules))
     qemu = shutil.which(qemu_name())
     if qemu is None:
         raise UnavailableError(f"{qemu_name()} is not installed", hint="Debian, Ubuntu: apt install qemu-system-x86")
@@ -311,7 +395,37 @@ def _plan(
         layout,
         workspace.cgroup_name,
         cgroups.prepare(layout, workspace.cgroup_name),
+        workspace.scratch,
+        _firmware(options),
     )
+
+
+def _kernel(options: Options) -> GuestKernel:
+    """Raises ImageError for a kernel that cannot be had in the format asked for."""
+    modules = None if options.kernel_modules is None else Path(options.kernel_modules)
+    kernel = images.find_kernel(options.kernel, modules_dir=modules, unpack=options.unpack)
+    if options.kernel_format == "bzimage" and kernel.format != "bzImage":
+        raise ImageError(f"{kernel.original}: a {kernel.format} kernel, no bzImage", hint="give the path of a vmlinuz")
+    return kernel
+
+
+def _modules(options: Options) -> tuple[str, ...]:
+    """Return what the guest's kernel loads: a device without its driver would cost half."""
+    return (
+        *images.GUEST_MODULES,
+        *(["virtio_net"] if options.nic else []),
+        *(["virtio_blk"] if options.disk else []),
+    )
+
+
+def _firmware(options: Options) -> Firmware | None:
+    if options.firmware == "default":
+        return None
+    found = firmware.find(options.firmware, os.uname().machine, options.machine)
+    if found is None:
+        missing = _FIRMWARE_MISSING[options.firmware]
+        raise UnavailableError(str(missing.reason), hint=missing.fix)
+    return found
 
 
 @contextmanager
@@ -361,6 +475,8 @@ def _proof(plan: GuestPlan, client: Client, orders: Orders) -> Proof:
         "qemu": plan.qemu_version,
         "emulator": str(plan.emulator),
         "machine": plan.options.machine,
+        "firmware": plan.options.firmware,
+        "cpu_model": plan.options.cpu_model,
         "cmdline": plan.options.cmdline,
         "uri": plan.options.uri,
         "timeout_s": plan.options.proof_timeout_s,
@@ -370,7 +486,22 @@ def _proof(plan: GuestPlan, client: Client, orders: Orders) -> Proof:
         client.open("kvm")
         return client.start(orders.next(None, Hardware("kvm", disabled_features))).wait()
 
-    return accelerator.remembered(cache_folder() / "accelerator", facts, lambda: accelerator.prove(boot))
+    folder = cache_folder() / "accelerator"
+    in_vain = _tried_in_vain(folder, facts) if plan.options.accelerator == "auto" else None
+    return in_vain or accelerator.remembered(folder, facts, lambda: accelerator.prove(boot))
+
+
+def _tried_in_vain(folder: Path, facts: Mapping[str, Any]) -> Proof | None:
+    """Return the proof that the default guest of the same kernel does not boot with KVM, where that was tried.
+
+    Each guest of another make would only wait for its whole deadline again.
+    """
+    default = Options()
+    names = ("machine", "firmware", "cpu_model", "cmdline")
+    plain = {**facts, **{name: getattr(default, name) for name in names}}
+    plain.pop("guest_format")
+    found = accelerator.recalled(folder, plain)
+    return found if found and found.accelerator == "tcg" else None
 
 
 ENVIRONMENT: Final = Vm()

@@ -57,21 +57,26 @@ class _Candidate:
 
 
 def find_kernel(
-    choice: str | None = None, progress: Progress | None = None, *, modules_dir: Path | None = None
+    choice: str | None = None,
+    progress: Progress | None = None,
+    *,
+    modules_dir: Path | None = None,
+    unpack: bool | None = None,
 ) -> GuestKernel:
     """Return the guest kernel: ``host``, ``distribution``, a path, or (None) the first of the former two to be had.
 
     ``modules_dir`` belongs to a path; without it a folder ``modules`` beside the kernel, the ``lib/modules`` of the
-    tree it is in, or the host's folder of the same release is taken. A kernel that boots sooner as an ELF file is
-    unpacked into the store. Raises ImageError.
+    tree it is in, or the host's folder of the same release is taken. A bzImage that holds an ELF kernel which can be
+    booted is unpacked into the store; with ``unpack`` False it is left as it is, with True one that holds none is an
+    error. Raises ImageError.
     """
     if choice is None:
-        return _default(progress)
+        return _default(progress, unpack)
     if choice == "host":
-        return _described(_host(), progress)
+        return _described(_host(), progress, unpack)
     if choice == "distribution":
-        return _described(_distribution(progress), progress)
-    return _described(_chosen(Path(choice), modules_dir), progress)
+        return _described(_distribution(progress), progress, unpack)
+    return _described(_chosen(Path(choice), modules_dir), progress, unpack)
 
 
 def at_hand() -> tuple[KernelSource, Path]:
@@ -88,12 +93,12 @@ def at_hand() -> tuple[KernelSource, Path]:
         return "distribution", cached
 
 
-def _default(progress: Progress | None) -> GuestKernel:
+def _default(progress: Progress | None, unpack: bool | None) -> GuestKernel:
     try:
-        return _described(_host(), progress)
+        return _described(_host(), progress, unpack)
     except ImageError as host_error:
         try:
-            return _described(_distribution(progress), progress)
+            return _described(_distribution(progress), progress, unpack)
         except ImageError as error:
             raise ImageError(f"no guest kernel: {host_error.message}; {error.message}", hint=error.hint) from error
 
@@ -126,12 +131,17 @@ def _chosen(image: Path, modules_dir: Path | None) -> _Candidate:
     return _Candidate("path", image.absolute(), found)
 
 
-def _described(candidate: _Candidate, progress: Progress | None) -> GuestKernel:
+def _described(candidate: _Candidate, progress: Progress | None, unpack: bool | None) -> GuestKernel:
     with _kernel_file(candidate.image) as data:
         kernel_format = kernel_image.identify(data)
         version = kernel_image.version_text(data)
     sha256 = tree.content_sum(candidate.image)
-    vmlinux = _vmlinux(candidate.image, sha256, progress) if kernel_format == "bzImage" else None
+    unpacked = kernel_format == "bzImage" and unpack is not False
+    vmlinux = _vmlinux(candidate.image, sha256, progress) if unpacked else None
+    if unpack and vmlinux is None and kernel_format != "vmlinux-pvh":
+        raise ImageError(
+            f"{candidate.image}: no ELF kernel that can be booted is in it", hint="choose the format auto or bzimage"
+        )
     host = os.uname()
     return GuestKernel(
         path=vmlinux or candidate.image,

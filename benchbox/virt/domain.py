@@ -14,6 +14,12 @@ from benchbox.units import format_cpu_list
 
 DomainType = Literal["kvm", "qemu"]
 
+#: How QEMU is given a firmware: as the machine's ROM, or as flash.
+LoaderType = Literal["rom", "pflash"]
+
+#: Aliases of machines by the family whose newest version they mean; other aliases are their family's name.
+MACHINE_FAMILIES: Final = {"q35": "pc-q35", "pc": "pc-i440fx"}
+
 #: The guest's channels: the serial line and the agent's virtio-serial ports, each a socket ``<channel>.sock``.
 SERIAL: Final = "serial"
 PORTS: Final = ("control", "output", "ready")
@@ -26,6 +32,10 @@ BASE_CMDLINE: Final = "quiet panic=-1 oops=panic"
 _SERIAL_LINES: Final = {"aarch64": ("ttyAMA0", "system-serial")}
 _SERIAL_LINE: Final = ("ttyS0", "isa-serial")
 
+#: What is read back of the two devices that a guest may have besides.
+NIC: Final = "virtio, user, link down"
+DISK: Final = "virtio, raw, cache writeback"
+
 _QEMU_NAMESPACE: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 
@@ -36,6 +46,10 @@ class GuestSpec:
     ``cpus`` are the host CPUs that confine the whole QEMU process, ``sockets`` is the folder in which the host listens
     on ``<channel>.sock``, ``disabled_features`` are CPU features that a KVM guest must not see, ``environment`` is for
     the emulator, ``root_user`` runs QEMU as root where a libvirt daemon would choose another user.
+
+    ``firmware`` is an image (None: the machine's own) that libvirt is given as ``loader``. ``cpu_model`` None is all
+    that the host or the emulator offers. ``nic`` adds a network card whose cable is out, ``disk`` an empty disk: the
+    path of a sparse file of ``disk_bytes``.
     """
 
     name: str
@@ -53,6 +67,12 @@ class GuestSpec:
     disabled_features: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     root_user: bool = False
+    firmware: str | None = None
+    loader: LoaderType = "rom"
+    cpu_model: str | None = None
+    nic: bool = False
+    disk: str | None = None
+    disk_bytes: int = 0
 
     def socket(self, channel: str) -> Path:
         """Return the path of the socket of ``channel``."""
@@ -95,16 +115,25 @@ def _text(parent: Element, tag: str, text: str, **attributes: str) -> None:
 def _add_boot(root: Element, spec: GuestSpec) -> None:
     boot = SubElement(root, "os")
     _text(boot, "type", "hvm", arch=spec.arch, machine=spec.machine)
+    if spec.firmware and spec.loader == "rom":
+        _text(boot, "loader", spec.firmware, type="rom")
+    elif spec.firmware:
+        # Without a file for its variables: a fresh machine has none, and nothing is to be kept.
+        _text(boot, "loader", spec.firmware, type="pflash", readonly="yes", stateless="yes")
     _text(boot, "kernel", spec.kernel)
     _text(boot, "initrd", spec.initramfs)
     _text(boot, "cmdline", spec.full_cmdline)
 
 
 def _add_cpu(root: Element, spec: GuestSpec) -> None:
-    if spec.domain_type == "qemu":
+    if spec.cpu_model:
+        cpu = SubElement(root, "cpu", mode="custom", match="exact", check="none")
+        _text(cpu, "model", spec.cpu_model, fallback="forbid")
+    elif spec.domain_type == "qemu":
         SubElement(root, "cpu", mode="maximum")
         return
-    cpu = SubElement(root, "cpu", mode="host-passthrough", check="none")
+    else:
+        cpu = SubElement(root, "cpu", mode="host-passthrough", check="none")
     for name in spec.disabled_features:
         SubElement(cpu, "feature", policy="disable", name=name)
 
@@ -113,8 +142,7 @@ def _add_devices(devices: Element, spec: GuestSpec) -> None:
     _text(devices, "emulator", spec.emulator)
     SubElement(devices, "controller", type="usb", model="none")
     ports = SubElement(devices, "controller", type="virtio-serial", index="0")
-    # On the root bus: each root port that libvirt would put between costs firmware and kernel time to enumerate.
-    SubElement(ports, "address", type="pci", domain="0x0000", bus="0x00", slot="0x05", function="0x0")
+    _add_slot(ports, "0x05")
     serial = SubElement(devices, "serial", type="unix")
     SubElement(serial, "source", mode="connect", path=str(spec.socket(SERIAL)))
     SubElement(serial, "target", type=_serial_line(spec.arch)[1], port="0")
@@ -124,6 +152,31 @@ def _add_devices(devices: Element, spec: GuestSpec) -> None:
         SubElement(channel, "target", type="virtio", name=f"benchbox.{port}")
         SubElement(channel, "address", type="virtio-serial", controller="0", bus="0", port=str(number))
     SubElement(devices, "memballoon", model="none")
+    if spec.nic:
+        _add_nic(devices)
+    if spec.disk:
+        _add_disk(devices, spec.disk)
+
+
+def _add_slot(device: Element, slot: str) -> None:
+    """On the root bus: each root port that libvirt would put between costs firmware and kernel time to enumerate."""
+    SubElement(device, "address", type="pci", domain="0x0000", bus="0x00", slot=slot, function="0x0")
+
+
+def _add_nic(devices: Element) -> None:
+    """User networking needs nothing of the host's network, and with the link down nothing gets out either."""
+    card = SubElement(devices, "interface", type="user")
+    SubElement(card, "model", type="virtio")
+    SubElement(card, "link", state="down")
+    _add_slot(card, "0x06")
+
+
+def _add_disk(devices: Element, path: str) -> None:
+    disk = SubElement(devices, "disk", type="file", device="disk")
+    SubElement(disk, "driver", name="qemu", type="raw", cache="writeback")
+    SubElement(disk, "source", file=path)
+    SubElement(disk, "target", dev="vda", bus="virtio")
+    _add_slot(disk, "0x07")
 
 
 def _add_environment(root: Element, environment: Mapping[str, str]) -> None:
@@ -134,8 +187,9 @@ def _add_environment(root: Element, environment: Mapping[str, str]) -> None:
 
 
 def read_back(live_xml: str) -> dict[str, Any]:
-    """Return what libvirt says of a live domain: keys ``domain_type``, ``machine``, ``cpu_mode``, ``memory_bytes``,
-    ``vcpus``, ``vcpu_cpus`` (kernel CPU list), ``cmdline``, ``emulator``."""
+    """Return what libvirt says of a live domain: keys ``domain_type``, ``machine``, ``cpu_mode``, ``cpu_model``,
+    ``memory_bytes``, ``vcpus``, ``vcpu_cpus`` (kernel CPU list), ``kernel``, ``cmdline``, ``emulator``, ``firmware``
+    (None: the machine's own), ``nics`` and ``extra_disks`` (what each is, without what differs between guests)."""
     root = ElementTree.fromstring(live_xml)
     memory = root.find("memory")
     machine, cpu, vcpu = root.find("os/type"), root.find("cpu"), root.find("vcpu")
@@ -148,7 +202,29 @@ def read_back(live_xml: str) -> dict[str, Any]:
         "vcpu_cpus": None if vcpu is None else vcpu.get("cpuset"),
         "cmdline": root.findtext("os/cmdline"),
         "emulator": root.findtext("devices/emulator"),
+        "cpu_model": root.findtext("cpu/model"),
+        "kernel": root.findtext("os/kernel"),
+        "firmware": root.findtext("os/loader"),
+        "nics": [_nic_text(card) for card in root.findall("devices/interface")],
+        "extra_disks": [_disk_text(disk) for disk in root.findall("devices/disk")],
     }
+
+
+def _nic_text(card: Element) -> str:
+    model, link = card.find("model"), card.find("link")
+    kind = "unknown" if model is None else model.get("type")
+    return f"{kind}, {card.get('type')}, link {'up' if link is None else link.get('state')}"
+
+
+def _disk_text(disk: Element) -> str:
+    driver, target = disk.find("driver"), disk.find("target")
+    words = [] if driver is None else [driver.get("type"), f"cache {driver.get('cache', 'default')}"]
+    return ", ".join(map(str, ["unknown" if target is None else target.get("bus"), *words]))
+
+
+def is_machine(asked: str, live: str) -> bool:
+    """Say whether the machine ``live`` is the one that was asked for, by its own name or by an alias."""
+    return live == asked or live.startswith(f"{MACHINE_FAMILIES.get(asked, asked)}-")
 
 
 def _unit_bytes(unit: str) -> int:

@@ -23,6 +23,7 @@ from benchbox.linux.clock import monotonic_ns
 from benchbox.model import Outcome
 from benchbox.units import NS_PER_S
 from benchbox.virt import domain, frames, verdict
+from benchbox.virt.domain import GuestSpec
 from benchbox.virt.messages import GuestOrder
 from benchbox.virt.sockets import Sockets
 from benchbox.virt.verdict import Observed
@@ -143,6 +144,7 @@ class Guest:
         cgroups.make(self._plan)
         self._seen.stamp("cgroups", monotonic_ns())
         self._sockets.listen(Path(self.order.spec.sockets), domain.CHANNELS)
+        _make_disk(self.order.spec)
         self._selector.register(self._mailbox, selectors.EVENT_READ, self._on_mail)
         self._asked = True
         threading.Thread(target=self._create, name=f"create-{self.order.spec.name}", daemon=True).start()
@@ -325,6 +327,8 @@ class Guest:
         self._selector.close()
         self._seen.cgroup_texts = cgroups.read(self._plan)
         shutil.rmtree(self.order.spec.sockets, ignore_errors=True)
+        if self.order.spec.disk is not None:
+            Path(self.order.spec.disk).unlink(missing_ok=True)
         if self.order.log is not None:
             Path(self.order.log).unlink(missing_ok=True)
         cgroups.remove(self._plan)
@@ -360,3 +364,10 @@ class Guest:
         except OSError:
             return reason
         return f"{reason}; QEMU says: {lines}" if lines else reason
+
+
+def _make_disk(spec: GuestSpec) -> None:
+    """Make the guest's disk, an empty sparse file, where it is to have one."""
+    if spec.disk is not None:
+        with Path(spec.disk).open("xb") as disk:
+            disk.truncate(spec.disk_bytes)

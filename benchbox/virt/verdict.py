@@ -12,7 +12,7 @@ from benchbox.linux.processes import describe_status
 from benchbox.model import STAGES, Counter, Outcome, Status
 from benchbox.units import format_cpu_list, parse_cpu_list
 from benchbox.virt.channels import Console, Control, Tail
-from benchbox.virt.domain import DomainType
+from benchbox.virt.domain import DISK, NIC, DomainType, is_machine
 from benchbox.virt.messages import GuestOrder
 
 _LIBVIRT_REMARK: Final = re.compile(r": (Domain id=\d+ is tainted|shutting down, reason=|starting up)")
@@ -192,6 +192,12 @@ def difference(order: GuestOrder, applied: Mapping[str, Any]) -> str | None:
         ("KVM in use", spec.domain_type == "kvm", bool(live["query_kvm_enabled"])),
         ("guest memory", spec.memory_bytes, live["memory_bytes"]),
         ("virtual CPUs", spec.vcpus, live["vcpus"]),
+        ("machine", spec.machine, spec.machine if is_machine(spec.machine, live["machine"]) else live["machine"]),
+        ("kernel", spec.kernel, live["kernel"]),
+        ("firmware", spec.firmware, live["firmware"]),
+        ("CPU model", spec.cpu_model, live["cpu_model"] if spec.cpu_model else None),
+        ("network cards", [NIC] if spec.nic else [], live["nics"]),
+        ("disks", [DISK] if spec.disk else [], live["extra_disks"]),
         ("cpus", format_cpu_list(spec.cpus), applied.get("cpus", format_cpu_list(spec.cpus))),
     ]
     if guest is not None:

@@ -5,7 +5,7 @@ from typing import Any
 from benchbox.analysis.parity import Parity, parity
 from benchbox.analysis.samples import take
 from benchbox.record import EnvironmentRecord, Sample
-from tests.report.records import environment, manifest, sample
+from tests.report.records import STAGES_NS, environment, manifest, sample
 
 HOST: dict[str, Any] = {
     "kernel": {"release": "6.1.0", "version": "#1", "clock_source": "tsc"},
@@ -61,6 +61,54 @@ def test_a_guest_with_the_hosts_kernel_and_cpu_is_like_for_like() -> None:
     assert state(found, "execution", "vm") == state(found, "capabilities", "container") == "by design"
     assert state(found, "system call filter", "container") == "by design"
     assert found.voided("vm", "startup.ready") == found.voided("container", "startup.ready") == ()
+
+
+def siblings(base: dict[str, Any], other: dict[str, Any], **options: Any) -> Parity:
+    """Return how an environment with ``options`` and the values ``other`` compares with one of its kind without."""
+    kind = "vm" if "domain" in base else "container"
+    left_out = {"left_out": {part: "less" for part in options.get("without", ())}}
+    records = [
+        environment("plain", kind=kind, applied={"accelerator": "kvm"}),
+        environment("other", kind=kind, options=options, applied={"accelerator": "kvm", **left_out}),
+    ]
+    samples = [
+        sample(label, number, stages_ns=STAGES_NS[kind], applied=applied)
+        for number in range(1, 4)
+        for label, applied in (("plain", base), ("other", other))
+    ]
+    return parity(manifest(records=records, host=HOST, baseline="plain"), take(samples).by_cell)
+
+
+def test_a_guest_s_own_memory_and_processor_are_what_is_compared() -> None:
+    """Beside another guest, for the option of the one says so; the same values without it are a difference."""
+    larger = {**GUEST, "domain": {**GUEST["domain"], "memory_bytes": 1 << 30}}
+    assert state(siblings(GUEST, larger, memory=1 << 30), "memory", "other") == "by design"
+    assert state(siblings(GUEST, larger), "memory", "other") == "differs"
+    older = {**GUEST, "domain": {**GUEST["domain"], "cpu_mode": "custom", "cpu_model": "qemu64"}}
+    assert state(siblings(GUEST, older, cpu_model="qemu64"), "CPU", "other") == "by design"
+    assert not siblings(GUEST, older, cpu_model="qemu64").voided("other", "sysbench.rate")
+
+
+def test_a_container_without_limits_is_what_is_compared_beside_a_container() -> None:
+    """And a difference where nobody left them out."""
+    unlimited = {**BOXED, "memory_bytes": None}
+    assert state(siblings(BOXED, unlimited, without=["limits"]), "memory", "other") == "by design"
+    assert state(siblings(BOXED, unlimited), "memory", "other") == "differs"
+
+
+def test_a_guest_s_own_memory_beside_native_is_a_difference() -> None:
+    """Asked for or not: it is not the isolation."""
+    own = environment("vm", options={"memory": 1 << 30}, applied=guest().applied)
+    larger = {"domain": {**GUEST["domain"], "memory_bytes": 1 << 30}}
+    assert state(compared(own, {"vm": larger}), "memory", "vm") == "differs"
+
+
+def test_namespaces_that_were_granted_are_named() -> None:
+    """Those of the host by native, fewer ones by design."""
+    names = ["cgroup", "pid"]
+    found = compared(changed={"native": {"namespaces": []}, "container": {"namespaces": names}})
+    (aspect,) = [each for each in found.aspects if each.name == "namespaces"]
+    assert [(e.value, e.state) for e in aspect.entries][:2] == [("the host's", "same"), ("cgroup, pid", "by design")]
 
 
 def test_another_kernel_voids_verdicts_on_kernel_bound_metrics() -> None:

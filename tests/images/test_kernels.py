@@ -99,6 +99,20 @@ def test_a_bzimage_that_cannot_be_unpacked_boots_as_it_is(tmp_path: Path, payloa
     assert len(said) == 1
 
 
+def test_whether_a_bzimage_is_unpacked_can_be_said(tmp_path: Path, host: Path) -> None:
+    """Left as it is, or an error where nothing can be unpacked; an ELF kernel needs no unpacking."""
+    whole, broken, unpacked = tmp_path / "vmlinuz", tmp_path / "broken", tmp_path / "vmlinux"
+    whole.write_bytes(bzimage(PAYLOADS["xz"]))
+    broken.write_bytes(bzimage(b"\x89LZO" + bytes(99)))
+    unpacked.write_bytes(vmlinux())
+    packed = kernels.find_kernel(str(whole), unpack=False)
+    assert (packed.format, packed.path) == ("bzImage", whole)
+    assert kernels.find_kernel(str(whole), unpack=True).format == "vmlinux-pvh"
+    assert kernels.find_kernel(str(unpacked), unpack=True).path == unpacked
+    with pytest.raises(ImageError, match="no ELF kernel that can be booted is in it"):
+        kernels.find_kernel(str(broken), unpack=True)
+
+
 def test_a_named_kernel_finds_its_modules_beside_it(tmp_path: Path, host: Path) -> None:
     """Given, in ``modules`` beside it, in the tree that it is in, or the host's of the same release."""
     image = tmp_path / "tree/boot/vmlinux"

@@ -11,7 +11,10 @@ from benchbox.virt.verdict import Observed
 
 SPEC = GuestSpec("bb-1", "qemu", "/emulator", "/kernel", "/initramfs", "/run/s1", 256 << 20, 1, (1,))
 ORDER = GuestOrder(SPEC, Command(("/bin/ready",)), boot_timeout_s=60.0, cgroup_base="test", cgroup_leaf="vm-1")
-LIVE: dict[str, Any] = {"domain_type": "qemu", "memory_bytes": 256 << 20, "vcpus": 1}
+LIVE: dict[str, Any] = {
+    "domain_type": "qemu", "memory_bytes": 256 << 20, "vcpus": 1, "machine": "pc-q35-7.2", "kernel": "/kernel",
+    "firmware": None, "cpu_model": None, "nics": [], "extra_disks": [],
+}  # fmt: skip
 FACTS = {"output_bytes": "0", "memory_bytes": "228999168", "cpus_online": "0", "oom_kills": "0", "clocksource": "tsc"}
 FACTS["hypervisor"] = "TCGTCGTCGTCG"
 STAGES = {"cgroups": 1, "started": 2, "agent": 3, "exec": 4, "ready": 5, "exited": 6, "cleaned": 7}

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchbox.virt.domain import GuestSpec, domain_xml, read_back
+from benchbox.virt.domain import DISK, NIC, GuestSpec, domain_xml, is_machine, read_back
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -33,6 +34,14 @@ GUESTS = {
     "domain-escaped": replace(
         EMULATED, name="<&>", cmdline="systemd.unit=\"a\" <b> &amp; 'c'", kernel="/boot/a&b", environment={"A": '"<'}
     ),
+    "domain-qboot": replace(EMULATED, firmware="/usr/share/qemu/qboot.rom", environment={}),
+    "domain-uefi": replace(EMULATED, firmware="/fw/CODE.fd", loader="pflash", kernel="/vmlinuz", environment={}),
+    "domain-cpu-model": replace(EMULATED, cpu_model="qemu64", vcpus=2, memory_bytes=1 << 30, environment={}),
+    "domain-kvm-cpu-model": replace(
+        EMULATED, domain_type="kvm", cpu_model="EPYC", disabled_features=("x2apic",), environment={}
+    ),
+    "domain-nic": replace(EMULATED, nic=True, environment={}),
+    "domain-disk": replace(EMULATED, disk="/scratch/vm-1.raw", disk_bytes=64 << 20, machine="pc", environment={}),
     "domain-arm": replace(EMULATED, arch="aarch64", machine="virt", environment={}),
 }
 
@@ -75,4 +84,49 @@ def test_what_is_asked_for_is_read_back() -> None:
         "vcpu_cpus": "1",
         "cmdline": "console=ttyS0 quiet panic=-1 oops=panic",
         "emulator": EMULATED.emulator,
+        "cpu_model": None,
+        "kernel": EMULATED.kernel,
+        "firmware": None,
+        "nics": [],
+        "extra_disks": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"firmware": "/fw", "loader": "pflash"}, {"firmware": "/fw"}),
+        ({"cpu_model": "qemu64"}, {"cpu_model": "qemu64", "cpu_mode": "custom"}),
+        ({"nic": True}, {"nics": [NIC]}),
+        ({"disk": "/a.raw"}, {"extra_disks": [DISK]}),
+    ],
+)
+def test_each_option_is_read_back(options: dict[str, Any], found: dict[str, Any]) -> None:
+    """And none of the others changes."""
+    plain = read_back(domain_xml(EMULATED))
+    assert read_back(domain_xml(replace(EMULATED, **options))) == {**plain, **found}
+
+
+def test_a_device_that_libvirt_says_little_of_is_still_told() -> None:
+    """Nothing is guessed into it."""
+    live = "<domain type='qemu'><devices><interface type='bridge'/><disk/></devices></domain>"
+    found = read_back(live)
+    assert (found["nics"], found["extra_disks"]) == (["unknown, bridge, link up"], ["unknown"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "live", "same"),
+    [
+        ("q35", "pc-q35-7.2", True),
+        ("pc", "pc-i440fx-rhel7.6.0", True),
+        ("pc-q35-7.2", "pc-q35-7.2", True),
+        ("virt", "virt-8.0", True),
+        ("q35", "pc-i440fx-7.2", False),
+        ("pc", "pc-q35-7.2", False),
+        ("pc-q35-7.2", "pc-q35-8.0", False),
+        ("q35", "", False),
+    ],
+)
+def test_an_alias_means_a_family_of_machines(asked: str, live: str, same: bool) -> None:
+    """libvirt says the version that QEMU chose."""
+    assert is_machine(asked, live) is same

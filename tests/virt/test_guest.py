@@ -22,7 +22,8 @@ from benchbox.virt.messages import GuestOrder
 from benchbox.virt.sockets import Sockets
 from tests.virt.observations import ORDER
 
-LIVE = """<domain type="qemu"><memory unit="KiB">262144</memory><vcpu cpuset="1">1</vcpu></domain>"""
+LIVE = """<domain type="qemu"><memory unit="KiB">262144</memory><vcpu cpuset="1">1</vcpu>
+<os><type machine="pc-q35-7.2">hvm</type><kernel>/kernel</kernel></os></domain>"""
 END = b"exit_code=0\0run_ns=5\0"
 FACTS = b"output_bytes=3\0cpus_online=0\0oom_kills=0\0"
 

@@ -24,6 +24,9 @@ ORDERS = [
     ORDER,
     replace(ORDER, command=None, cpu_quota=0.5, log="/log"),
     replace(ORDER, spec=replace(SPEC, cpus=(0, 1), disabled_features=("a",), environment={"A": "\n"}, root_user=True)),
+    replace(
+        ORDER, spec=replace(SPEC, firmware="/fw", loader="pflash", cpu_model="a", nic=True, disk="/d", disk_bytes=9)
+    ),
     replace(ORDER, command=Command(("/bin/sh", "-c", "é\udcff"), {"A": "b"}, "/tmp", 1.5, False, True)),
 ]
 

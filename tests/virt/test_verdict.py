@@ -48,6 +48,11 @@ def ended(**fields: int) -> Control:
         ({"live": {}}, "invalid", "what the guest ran on could not be read back from libvirt"),
         ({"live": {**LIVE, "memory_bytes": 1}}, "invalid", "guest memory: asked for 268435456, in force 1"),
         ({"live": {**LIVE, "vcpus": 2}}, "invalid", "virtual CPUs: asked for 1, in force 2"),
+        ({"live": {**LIVE, "kernel": "/other"}}, "invalid", "kernel: asked for /kernel, in force /other"),
+        ({"live": {**LIVE, "firmware": "/fw"}}, "invalid", "firmware: asked for None, in force /fw"),
+        ({"live": {**LIVE, "machine": "pc-i440fx-7.2"}}, "invalid", "machine: asked for q35, in force pc-i440fx-7.2"),
+        ({"live": {**LIVE, "nics": ["x"]}}, "invalid", "network cards: asked for [], in force ['x']"),
+        ({"live": {**LIVE, "extra_disks": ["x"]}}, "invalid", "disks: asked for [], in force ['x']"),
         ({"kvm_enabled": True}, "invalid", "KVM in use: asked for False, in force True"),
     ],
 )
