@@ -33,6 +33,7 @@ PROGRAMS: Final[dict[str, Sequence[str]]] = {
     "launch": HOSTED,
     "agent": HOSTED,
     "ready": FREESTANDING,
+    "first_answer": HOSTED,
 }
 
 #: The numbers of the system calls, by architecture and name, for the seccomp filter (``benchbox/linux/seccomp.py``).
