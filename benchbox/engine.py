@@ -158,6 +158,7 @@ def sample_of(
     cell: PlannedCell, place: _Place, started_at: str, outcome: Outcome, noise: Mapping[str, float]
 ) -> Sample:
     """Return the record of one outcome. Pure."""
+    outcome = stages.signalled(outcome, cell.command.signals)
     status, reason = judge(outcome)
     metrics: dict[str, Metric] = {}
     if status == "ok":
@@ -216,7 +217,7 @@ def _throttled(counters: Sequence[Counter]) -> bool:
 def sample_event(sample: Sample) -> dict[str, Any]:
     """Return what a progress display needs to know of ``sample``; the whole account stays on disk."""
     elapsed_ns = sample.stages.get("cleaned", max(sample.stages.values(), default=0))
-    ready = sample.metrics.get("startup.ready")
+    ready = sample.metrics.get("startup.ready") or sample.metrics.get("startup.served")
     return {
         "event": "sample",
         "cell": sample.cell,

@@ -15,8 +15,12 @@ Direction = Literal["lower", "higher"]
 AcceleratorChoice = Literal["auto", "kvm", "tcg"]
 
 #: Every stage in the order in which it ends. An environment has those that apply to it:
-#: ``isolated`` is a container's, ``agent`` a guest's, ``ready`` a workload's that writes to BENCHBOX_READY.
-STAGES: Final = ("cgroups", "started", "isolated", "agent", "exec", "ready", "exited", "cleaned")
+#: ``isolated`` is a container's, ``agent`` a guest's; ``ready`` or ``served`` is a workload's that writes to
+#: BENCHBOX_READY, whichever its ``Command.signals`` says.
+STAGES: Final = ("cgroups", "started", "isolated", "agent", "exec", "ready", "served", "exited", "cleaned")
+
+#: What the byte of a workload may mean: its first own instruction, or a server's first answered request.
+Signal = Literal["ready", "served"]
 
 #: The environment variable through which a workload learns where to write its ready byte:
 #: a path, or the number of an open descriptor.
@@ -67,7 +71,8 @@ class Counter:
 class Command:
     """What to run inside an environment; paths are inside its root.
 
-    ``stays`` says that it goes on after it is ready (a server): ``Running.ready`` then returns while it runs.
+    ``signals`` is the stage that its byte ends. Environments know one byte and call it ``ready``; the engine gives it
+    its name. ``stays`` says that it goes on after it is ready (a server): ``Running.ready`` then returns while it runs.
     """
 
     argv: tuple[str, ...]
@@ -76,6 +81,7 @@ class Command:
     timeout_s: float = 60.0
     signals_ready: bool = True
     stays: bool = False
+    signals: Signal = "ready"
 
 
 @dataclass(frozen=True)

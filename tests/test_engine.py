@@ -177,6 +177,18 @@ def test_a_sample_holds_the_whole_outcome(bench: Bench) -> None:
     assert (sample.noise, sample.params, sample.flags) == ({"load": 0.5}, {"n": 1}, {"accelerator": "tcg"})
 
 
+def test_a_server_s_byte_is_recorded_as_served(bench: Bench) -> None:
+    """Whatever environment stamped it; a progress display gets its time all the same."""
+    command = Command(("w",), signals="served")
+    bench.cells = [dataclasses.replace(cell, command=command) for cell in bench.cells]
+    bench.run()
+    sample = bench.sink.samples[0]
+    assert sample.stages == {"exec": 500, "served": 1000, "cleaned": 2000}
+    assert sample.metrics["startup.served"].value == 1e-6
+    assert "startup.ready" not in sample.metrics
+    assert [event["ready_s"] for event in bench.events if event["event"] == "sample"] == [1e-6] * 6
+
+
 def test_the_workload_s_metrics_stand_beside_those_of_the_stages() -> None:
     """What the workload read out of its output is kept under its name."""
     bench = Bench([["a/w"]], parse=lambda outcome: (Metric("requests", 12.0, "1/s", "higher"),))

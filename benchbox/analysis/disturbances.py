@@ -72,11 +72,15 @@ class Disturbance:
     outliers: tuple[Outlier, ...] = ()
 
 
-def disturbances(by_cell: Mapping[str, Sequence[Sample]], metric: str) -> tuple[Disturbance, ...]:
-    """Return what disturbed the samples of each cell, in the order of ``by_cell``, the gravest first within a cell."""
-    after = _predecessor_effects(by_cell, metric)
+def disturbances(by_cell: Mapping[str, Sequence[Sample]], metrics: Mapping[str, str]) -> tuple[Disturbance, ...]:
+    """Return what disturbed the samples of each cell, in the order of ``by_cell``, the gravest first within a cell.
+
+    ``metrics`` is what each cell is looked at by.
+    """
+    after = _predecessor_effects(by_cell, metrics)
     found: list[Disturbance] = []
     for cell, samples in by_cell.items():
+        metric = metrics[cell]
         valid = [(sample, value) for sample in samples if (value := metric_value(sample, metric)) is not None]
         ordered = sorted(valid, key=lambda pair: pair[0].requested_ns)
         each = (
@@ -152,9 +156,9 @@ def _two_modes(cell: str, ordered: Sequence[tuple[Sample, float]], metric: str) 
     return Disturbance("two modes", cell, text, True)
 
 
-def _predecessor_effects(by_cell: Mapping[str, Sequence[Sample]], metric: str) -> dict[str, Disturbance]:
+def _predecessor_effects(by_cell: Mapping[str, Sequence[Sample]], metrics: Mapping[str, str]) -> dict[str, Disturbance]:
     """Return the cells whose values depend on what ran before, adjusted for having looked at all cells."""
-    groups = {cell: _by_predecessor(samples, metric) for cell, samples in by_cell.items()}
+    groups = {cell: _by_predecessor(samples, metrics[cell]) for cell, samples in by_cell.items()}
     tested = {cell: found for cell, found in groups.items() if len(found) > 1}
     adjusted = ranks.holm([ranks.kruskal(list(found.values())) for found in tested.values()])
     effects = {}

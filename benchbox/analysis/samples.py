@@ -10,19 +10,18 @@ from benchbox.model import STAGES
 from benchbox.record import Sample
 
 DEFAULT_METRIC: Final = "startup.ready"
+#: What a workload is about where it reports it, the first of these that it does: a server has no ``startup.ready``.
+_HEADLINES: Final = (DEFAULT_METRIC, "startup.served")
 
 _STAGE_POSITION: Final = {name: position for position, name in enumerate(STAGES)}
 
 
-def primary_metric(samples: Iterable[Sample]) -> str:
-    """Return the metric a run is about: DEFAULT_METRIC where a valid sample has it, else the first in the alphabet."""
-    names: set[str] = set()
-    for sample in samples:
-        if sample.status == "ok":
-            if DEFAULT_METRIC in sample.metrics:
-                return DEFAULT_METRIC
-            names.update(sample.metrics)
-    return min(names, default=DEFAULT_METRIC)
+def primary_metric(samples: Iterable[Sample], default: str = DEFAULT_METRIC) -> str:
+    """Return the metric that ``samples`` are about: ``startup.ready`` or ``startup.served`` where a valid one has it,
+    else the first in the alphabet, ``default`` where none is valid."""
+    names = {name for sample in samples if sample.status == "ok" for name in sample.metrics}
+    headline = next((name for name in _HEADLINES if name in names), None)
+    return headline or min(names, default=default)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ What failed, was skipped, flagged or never measured stands beside the numbers, s
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from benchbox.analysis.accelerators import accelerator_of, display_label, missin
 from benchbox.analysis.disturbances import Disturbance, disturbances
 from benchbox.analysis.parity import Parity, parity
 from benchbox.analysis.samples import (
+    DEFAULT_METRIC,
     Taken,
     exclusion,
     metric_value,
@@ -62,7 +63,7 @@ class CounterMedian:
 
 @dataclass(frozen=True)
 class Row:
-    """One cell in numbers; all values in ``unit``, which is a base unit (s, B, B/s, 1/s, 1).
+    """One cell in numbers: its values of ``metric`` in ``unit``, which is a base unit (s, B, B/s, 1/s, 1).
 
     ``label`` is the environment's own label, ``display`` says in the same breath when it is emulated. ``ok`` samples
     are in the statistics out of ``attempted`` ones. The numbers are None where no sample is ok, the intervals and
@@ -79,6 +80,7 @@ class Row:
     workload: str
     params: dict[str, str | int | float]
     is_baseline: bool
+    metric: str
     unit: str
     direction: str
     ok: int
@@ -102,7 +104,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The cells that may be compared: one workload with one set of parameters in every environment.
+    """The cells that may be compared, by ``metric``: one workload with one set of parameters in every environment.
 
     ``control`` is what the baseline said about itself, None where the scenario has no A/A control.
     """
@@ -110,6 +112,7 @@ class Table:
     title: str
     workload: str
     params: dict[str, str | int | float]
+    metric: str
     rows: tuple[Row, ...]
     control: Control | None = None
 
@@ -136,7 +139,9 @@ class Abandoned:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run says about one metric. ``notes`` are sentences for people, in the order of their weight.
+    """What a run says about one metric a table, of which ``metric`` is the first table's.
+
+    ``notes`` are sentences for people, in the order of their weight.
 
     ``comparisons`` is how many verdicts share the probability of a false one. ``control`` is the A/A control that says
     least good of the run, ``trusted`` False where one differs from the baseline, None without a control that can tell.
@@ -174,7 +179,7 @@ def summarise(
     metric: str | None = None,
     reading_notes: Sequence[str] = (),
 ) -> Summary:
-    """Return what ``samples`` say about ``metric``, by default what the run is about (``primary_metric``).
+    """Return what ``samples`` say about ``metric``, by default what each workload is about (``primary_metric``).
 
     ``reading_notes`` are those of the record's reader and come first.
 
@@ -182,21 +187,24 @@ def summarise(
     """
     taken = samples if isinstance(samples, Taken) else take(samples)
     by_cell = taken.by_cell
-    metric = metric or primary_metric(sample for group in by_cell.values() for sample in group)
+    metrics = _metrics(manifest.cells, by_cell, metric)
     environments = {record.label: record for record in manifest.environments}
-    cells = [_measured(c, environments.get(c.environment), by_cell.get(c.id, []), metric) for c in manifest.cells]
+    cells = [
+        _measured(c, environments.get(c.environment), by_cell.get(c.id, []), metrics[c.id]) for c in manifest.cells
+    ]
     alike = parity(manifest, by_cell)
-    disturbed = disturbances({cell.id: by_cell[cell.id] for cell in manifest.cells if cell.id in by_cell}, metric)
-    judgement = _judgement(manifest, cells, alike, disturbed, metric)
+    disturbed = disturbances({cell.id: by_cell[cell.id] for cell in manifest.cells if cell.id in by_cell}, metrics)
+    judgement = _judgement(manifest, cells, alike, disturbed)
     rows = judgement.rows
+    about = rows[0].metric if rows else metric or DEFAULT_METRIC
     shown = [row for row in rows if row.attempted or _is_measured(environments.get(row.label))]
     return Summary(
         run_id=manifest.run_id,
         name=str(manifest.scenario.get("name", manifest.run_id)),
         created_at=manifest.created_at,
         exit_state=manifest.exit_state,
-        metric=metric,
-        unit=next((row.unit for row in rows if row.ok), _unit_of(metric)),
+        metric=about,
+        unit=next((row.unit for row in rows if row.ok and row.metric == about), _unit_of(about)),
         baseline=manifest.baseline,
         seed=manifest.seed,
         rounds=manifest.rounds,
@@ -216,6 +224,21 @@ def summarise(
 
 #: Workload and parameters: what a table is about.
 _Key = tuple[str, tuple[tuple[str, str | int | float], ...]]
+
+
+def _metrics(cells: Sequence[CellRecord], by_cell: Mapping[str, list[Sample]], metric: str | None) -> dict[str, str]:
+    """Return the metric of each cell: ``metric``, or what the samples of its table are about.
+
+    A table without a valid sample is about what the others are about.
+    """
+    if metric is not None:
+        return {cell.id: metric for cell in cells}
+    groups: dict[_Key, list[Sample]] = defaultdict(list)
+    for cell in cells:
+        groups[_table_key(cell)] += by_cell.get(cell.id, [])
+    run = primary_metric(sample for group in groups.values() for sample in group)
+    found = {key: primary_metric(group, run) for key, group in groups.items()}
+    return {cell.id: found[_table_key(cell)] for cell in cells}
 
 
 @dataclass(frozen=True)
@@ -254,6 +277,7 @@ def _bare_row(cell: CellRecord, environment: EnvironmentRecord | None, samples: 
         workload=cell.workload,
         params=cell.params,
         is_baseline=False,
+        metric=metric,
         unit=_unit_of(metric),
         direction="lower",
         ok=0,
@@ -289,7 +313,7 @@ class _Judgement:
 
 
 def _judgement(
-    manifest: Manifest, cells: list[_Measured], alike: Parity, disturbed: Sequence[Disturbance], metric: str
+    manifest: Manifest, cells: list[_Measured], alike: Parity, disturbed: Sequence[Disturbance]
 ) -> _Judgement:
     """Compare every cell with the baseline's of the same workload and parameters."""
     again = control_label(manifest.baseline) if manifest.scenario.get("control") else None
@@ -297,7 +321,7 @@ def _judgement(
     pairs = [_Pair(cell, bases.get(_table_key(cell.row)), cell.row.label == again) for cell in cells]
     controls = _controls(pairs, manifest)
     trusted = _trusted(controls.values())
-    reasons = {pair.cell.row.cell: _not_judged(pair, alike, metric) for pair in pairs if pair.is_comparison}
+    reasons = {pair.cell.row.cell: _not_judged(pair, alike) for pair in pairs if pair.is_comparison}
     comparisons = sum(reason is None for reason in reasons.values())
     blocks = _blocks(disturbed)
     rows = []
@@ -373,14 +397,14 @@ def _trusted(controls: Iterable[Control]) -> bool | None:
     return all(known) if known else None
 
 
-def _not_judged(pair: _Pair, alike: Parity, metric: str) -> str | None:
+def _not_judged(pair: _Pair, alike: Parity) -> str | None:
     """Return why a comparison must not be judged, None where it may be."""
     row = pair.cell.row
     if "tcg" in (row.accelerator, pair.base.row.accelerator if pair.base else None):
         return "emulation says nothing about virtual machines"
     if row.accelerator not in (None, "kvm"):
         return "what ran the guest is not proven"
-    voided = alike.voided(row.label, metric)
+    voided = alike.voided(row.label, row.metric)
     return f"void, because it has another {' and another '.join(voided)} than the baseline" if voided else None
 
 
@@ -437,8 +461,8 @@ def _counter_median(name: str, counters: Sequence[CounterValue]) -> CounterMedia
     return CounterMedian(name, shown.unit, shown.source, st.median(values) if missing is None else None, len(counters))
 
 
-def _table_key(row: Row) -> _Key:
-    return row.workload, tuple(sorted(row.params.items()))
+def _table_key(cell: Row | CellRecord) -> _Key:
+    return cell.workload, tuple(sorted(cell.params.items()))
 
 
 def _tables(rows: Iterable[Row], controls: dict[_Key, Control]) -> tuple[Table, ...]:
@@ -446,7 +470,7 @@ def _tables(rows: Iterable[Row], controls: dict[_Key, Control]) -> tuple[Table, 
     for row in rows:
         groups.setdefault(_table_key(row), []).append(row)
     return tuple(
-        Table(_title(group[0]), group[0].workload, group[0].params, tuple(group), controls.get(key))
+        Table(_title(group[0]), group[0].workload, group[0].params, group[0].metric, tuple(group), controls.get(key))
         for key, group in groups.items()
     )
 

@@ -6,6 +6,7 @@ from typing import Final
 #: What a metric measures, as the beginning of a sentence.
 METRICS: Final = {
     "startup.ready": "From the request to the workload's first own instruction",
+    "startup.served": "From the request to the server's first right answer",
     "startup.cleaned": "From the request until everything of it is gone again",
     "startup.spawn": "From asking for the launcher to its first instruction",
 }
@@ -18,6 +19,7 @@ STAGES: Final = {
     "agent": "firmware, guest kernel and init are done: the first byte of the guest's agent",
     "exec": "the workload's program has been executed",
     "ready": "the first byte that the workload itself writes",
+    "served": "the server has answered its first request",
     "exited": "the workload has ended",
     "cleaned": "processes, mounts, control groups and domain are gone",
 }

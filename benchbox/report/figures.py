@@ -8,11 +8,12 @@ import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from benchbox.analysis.samples import exclusion, metric_value
 from benchbox.analysis.statistics import outliers
 from benchbox.analysis.summary import Row, Table
+from benchbox.model import Signal
 from benchbox.record import Sample
 from benchbox.report.words import format_value, plain, ratio_text
 
@@ -45,7 +46,7 @@ SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "pentagon", "sta
 
 _STAGE_COLOURS: Final = {
     "cgroups": COLOURS[4], "started": COLOURS[0], "isolated": COLOURS[5], "agent": COLOURS[3], "exec": COLOURS[2],
-    "ready": COLOURS[1], "exited": COLOURS[6], "cleaned": _LINE,
+    "ready": COLOURS[1], "served": COLOURS[1], "exited": COLOURS[6], "cleaned": _LINE,
 }  # fmt: skip
 
 #: From so many points on they are drawn by the graphics processor: a browser's vector elements get slow there.
@@ -126,14 +127,14 @@ def waterfall(row: Row) -> Figure:
     }
 
 
-def dots(table: Table, by_cell: Mapping[str, Sequence[Sample]], metric: str) -> Figure:
+def dots(table: Table, by_cell: Mapping[str, Sequence[Sample]]) -> Figure:
     """Return every sample of a table as a dot in the order taken: rounds and the place in each to the right.
 
     One panel per environment, all logarithmic and all spanning the same factor: equal heights are equal ratios, so the
     spread of a 2 ms container can be compared with that of a 2 s guest. A cross at a panel's lower edge is a sample
     without a valid value.
     """
-    panels = _cells(table, by_cell, metric)
+    panels = _cells(table, by_cell)
     points = sum(len(panel.rounds) + len(panel.failed) for panel in panels)
     kind = "scattergl" if points > WEBGL_POINTS else "scatter"
     half_decades = _half_span(panels)
@@ -148,13 +149,13 @@ def dots(table: Table, by_cell: Mapping[str, Sequence[Sample]], metric: str) -> 
     return figure
 
 
-def ecdf(table: Table, by_cell: Mapping[str, Sequence[Sample]], metric: str) -> Figure:
+def ecdf(table: Table, by_cell: Mapping[str, Sequence[Sample]]) -> Figure:
     """Return for each environment which share of its samples took at most how long, every sample a dot on its step.
 
     Panels and axes are as in ``dots``: logarithmic, all spanning the same factor, so that a steeper curve is a smaller
     relative spread. Above ECDF_STEPS values there are as many quantiles, and no dots.
     """
-    panels = [panel for panel in _cells(table, by_cell, metric) if panel.values]
+    panels = [panel for panel in _cells(table, by_cell) if panel.values]
     half_decades = _half_span(panels)
     figure: Figure = {"data": [], "layout": _ecdf_layout(len(panels))}
     for position, panel in enumerate(panels):
@@ -307,22 +308,22 @@ def _ratio_label(row: Row, place: int) -> dict[str, Any]:
     }
 
 
-def _cells(table: Table, by_cell: Mapping[str, Sequence[Sample]], metric: str) -> list[_Cell]:
+def _cells(table: Table, by_cell: Mapping[str, Sequence[Sample]]) -> list[_Cell]:
     size = max((s.position + 1 for row in table.rows for s in by_cell.get(row.cell, ())), default=1)
-    return [_cell(row, by_cell.get(row.cell, ()), metric, size) for row in table.rows]
+    return [_cell(row, by_cell.get(row.cell, ()), size) for row in table.rows]
 
 
-def _cell(row: Row, samples: Iterable[Sample], metric: str, size: int) -> _Cell:
+def _cell(row: Row, samples: Iterable[Sample], size: int) -> _Cell:
     """Return the points of a row; ``size`` is how many cells a round has."""
     found = _Cell(row, [], [], [], [], [])
     for sample in samples:
-        value, place = metric_value(sample, metric), (sample.position + 0.5) / size
+        value, place = metric_value(sample, row.metric), (sample.position + 0.5) / size
         if value is not None and value > 0 and row.ok:
             found.rounds.append(sample.round)
             found.places.append(round(sample.round - 0.5 + place, 3))
             found.values.append(value)
         else:
-            status, reason = exclusion(sample, metric) or ("ok", f"a value of {value} has no place on this axis")
+            status, reason = exclusion(sample, row.metric) or ("ok", f"a value of {value} has no place on this axis")
             found.failed.append((sample.round, round(sample.round - 0.5 + place, 3), f"{status}: {reason}"))
     found.flagged.extend(outliers(found.values))
     return found
@@ -357,11 +358,12 @@ def _time_axis() -> dict[str, Any]:
 
 
 def _ready_line(row: Row) -> list[dict[str, Any]]:
-    """Mark the end point of ``startup.ready``: what comes behind it is clean-up."""
+    """Mark the end point of ``startup.ready`` or ``startup.served``: what comes behind it is clean-up."""
     names = [stage.name for stage in row.stages]
-    if "ready" not in names:
+    last = next((number for number, name in enumerate(names) if name in get_args(Signal)), None)
+    if last is None:
         return []
-    end = sum(stage.median_s for stage in row.stages[: names.index("ready") + 1])
+    end = sum(stage.median_s for stage in row.stages[: last + 1])
     line = {"color": _INK, "width": 1, "dash": "dot"}
     return [{"type": "line", "yref": "paper", "x0": end, "x1": end, "y0": 0, "y1": 1, "line": line, "layer": "below"}]
 

@@ -314,8 +314,8 @@ def _section(
         waterfalls=tuple(
             (row, draw(figures.waterfall(row), words.waterfall_alt(row))) for row in table.rows if row.stages
         ),
-        ecdf=draw(figures.ecdf(table, by_cell, summary.metric), words.distribution_alt(table)),
-        order=draw(figures.dots(table, by_cell, summary.metric), words.order_alt(table)),
+        ecdf=draw(figures.ecdf(table, by_cell), words.distribution_alt(table)),
+        order=draw(figures.dots(table, by_cell), words.order_alt(table)),
         stage_names=definitions.stages_in_order(stage.name for row in table.rows for stage in row.stages),
         counter_names=counters,
     )
@@ -368,8 +368,8 @@ def _variants_text(counts: Counter[str]) -> str:
 
 def _failures(summary: Summary, by_cell: Mapping[str, Sequence[Sample]]) -> list[tuple[Sample, str, str]]:
     """Return the samples that are not in the statistics with status and reason, by round."""
-    cells = [row.cell for table in summary.tables for row in table.rows if row.failures]
-    judged = ((sample, exclusion(sample, summary.metric)) for cell in cells for sample in by_cell[cell])
+    rows = [row for table in summary.tables for row in table.rows if row.failures]
+    judged = ((sample, exclusion(sample, row.metric)) for row in rows for sample in by_cell[row.cell])
     found = [(sample, *excluded) for sample, excluded in judged if excluded is not None]
     return sorted(found, key=lambda entry: (entry[0].round, entry[0].position))
 

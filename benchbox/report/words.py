@@ -160,6 +160,12 @@ def disturbance_text(one: Disturbance, summary: Summary) -> str:
     return plain(f"{row.display}{many}: {one.text}.")
 
 
+def disturbance_unit(one: Disturbance, summary: Summary) -> str:
+    """Return the unit of a finding's values."""
+    rows = (row for table in summary.tables for row in table.rows)
+    return next((row.unit for row in rows if row.cell == one.cell), summary.unit)
+
+
 def answer(table: Table, summary: Summary) -> str:
     """Return in a few sentences what a table says: what differs, what is not known, and what to bear in mind.
 
@@ -167,14 +173,14 @@ def answer(table: Table, summary: Summary) -> str:
     """
     base = next((row for row in table.rows if row.is_baseline and row.ok), None)
     if not any(row.ok for row in table.rows):
-        return f"{_subject(summary.metric)}: nothing could be measured."
+        return f"{_subject(table.metric)}: nothing could be measured."
     judged = [row for row in table.rows if row.ok and row.verdict and row.verdict.kind != "not judged"]
     others = [row for row in table.rows if row.ok and row not in judged and row is not base and not row.is_control]
-    sentences = [_compared(judged, base, summary)] if base and judged else []
+    sentences = [_compared(judged, base, table)] if base and judged else []
     if not sentences:
         first = base or others[0]
         others = [row for row in others if row is not first]
-        sentences = [f"{_subject(summary.metric)}, {plain(first.display)} takes {_value(first)}."]
+        sentences = [f"{_subject(table.metric)}, {plain(first.display)} takes {_value(first)}."]
     if base is None:
         sentences.append(f"Nothing is compared, for the baseline {plain(summary.baseline)} has no valid sample.")
     sentences += [_unjudged(row) for row in others]
@@ -189,10 +195,10 @@ def _value(row: Row) -> str:
     return format_value(row.median, row.unit)
 
 
-def _compared(rows: Sequence[Row], base: Row, summary: Summary) -> str:
+def _compared(rows: Sequence[Row], base: Row, table: Table) -> str:
     values = [f"{_value(rows[0])} against {_value(base)}", *map(_value, rows[1:])]
     parts = [f"{plain(row.display)} {_comparison(row, base)} ({text})" for row, text in zip(rows, values, strict=True)]
-    return f"{_subject(summary.metric)}, {'; '.join(parts)}."
+    return f"{_subject(table.metric)}, {'; '.join(parts)}."
 
 
 def _comparison(row: Row, base: Row) -> str:

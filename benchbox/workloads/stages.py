@@ -1,17 +1,29 @@
 """The metrics that every workload has: when each stage was over, and whether the stamps can be true."""
 
-from benchbox.model import STAGES, Metric, Outcome
+from dataclasses import replace
+from typing import Final, get_args
+
+from benchbox.model import STAGES, Metric, Outcome, Signal
 from benchbox.units import NS_PER_S
+
+#: Stages whose metric has a short name as well: ``startup.<stage>``.
+_SHORT: Final = (*get_args(Signal), "cleaned")
+
+
+def signalled(outcome: Outcome, signals: Signal) -> Outcome:
+    """Return ``outcome`` with its stage ``ready`` under the name of what the command's byte means."""
+    stages = {signals if name == "ready" else name: stamp for name, stamp in outcome.stages.items()}
+    return outcome if signals == "ready" else replace(outcome, stages=stages)
 
 
 def stage_metrics(outcome: Outcome) -> dict[str, Metric]:
     """Return the time from the request to each stage of ``outcome`` in s, by metric name.
 
-    ``startup.stage.<name>`` for each stage, ``startup.ready`` and ``startup.cleaned`` again under short names, and
-    ``startup.spawn``, which lies before the request. A stage that did not happen has no metric.
+    ``startup.stage.<name>`` for each stage, ``startup.ready`` or ``startup.served``, and ``startup.cleaned`` again
+    under short names, and ``startup.spawn``, which lies before the request. A stage that did not happen has no metric.
     """
     offsets_ns = {f"startup.stage.{name}": stamp - outcome.requested_ns for name, stamp in _ordered(outcome)}
-    for name in ("ready", "cleaned"):
+    for name in _SHORT:
         if name in outcome.stages:
             offsets_ns[f"startup.{name}"] = outcome.stages[name] - outcome.requested_ns
     if outcome.spawn_ns is not None:

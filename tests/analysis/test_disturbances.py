@@ -18,7 +18,7 @@ def taken(value: Callable[[int], float], count: int = 20) -> list[Sample]:
 
 
 def found(samples: list[Sample]) -> dict[str, Disturbance]:
-    return {one.kind: one for one in disturbances({"native/startup": samples}, METRIC)}
+    return {one.kind: one for one in disturbances({"native/startup": samples}, {"native/startup": METRIC})}
 
 
 def quiet(seed: int = 1) -> Callable[[int], float]:
@@ -129,4 +129,4 @@ def test_samples_without_a_value_are_not_in_the_way() -> None:
     """Failed ones have none."""
     samples = [*taken(quiet()), sample("native", 21, status="failed", reason="gone", metrics={})]
     assert found(samples) == {}
-    assert disturbances({}, METRIC) == ()
+    assert disturbances({}, {}) == ()

@@ -66,4 +66,8 @@ def test_the_metric_of_a_run_is_startup_ready_where_there_is_one() -> None:
     other = sample("native", 1, metrics={"b": MetricValue(value=1, unit="1"), "a": MetricValue(value=1, unit="1")})
     assert primary_metric([other, sample("native", 1)]) == "startup.ready"
     assert primary_metric([other]) == "a"
+    served = sample("native", 1, metrics={name: MetricValue(value=1, unit="s") for name in ("a", "startup.served")})
+    assert primary_metric([served]) == "startup.served"
+    assert primary_metric([served, sample("native", 1)]) == "startup.ready"
+    assert primary_metric([failed("native", 1, "gone")], "b") == "b"
     assert primary_metric([]) == "startup.ready"

@@ -39,6 +39,47 @@ def test_ratios_are_paired_with_the_baseline_and_the_baseline_has_none() -> None
     assert container.ratio.pairs == 8
 
 
+def served(environment: str, number: int, seconds: float) -> Sample:
+    stages = {"exec": 1, "served": round(seconds * 1e9)}
+    metrics = {"startup.served": MetricValue(value=seconds, unit="s")}
+    return sample(environment, number, workload="redis", stages=stages, metrics=metrics)
+
+
+def test_each_table_is_about_its_own_metric() -> None:
+    """A server has no ``startup.ready``: it is compared, judged and disturbed by its first answer."""
+    cells = [
+        CellRecord(id=f"{label}/{name}", environment=label, workload=name)
+        for name in ("startup", "redis")
+        for label in ("native", "container")
+    ]
+    taken = [
+        one
+        for number in range(1, 13)
+        for label, factor in (("native", 1.0), ("container", 3.0))
+        for one in (sample(label, number), served(label, number, factor * (0.01 if number < 7 else 0.02)))
+    ]
+    summary = summarise(manifest(("native", "container"), 12, cells=cells), taken)
+    assert summary.metric == "startup.ready"
+    assert [table.metric for table in summary.tables] == ["startup.ready", "startup.served"]
+    native, container = summary.tables[1].rows
+    assert (native.ok, native.median, native.metric) == (12, 0.015, "startup.served")
+    assert container.ratio is not None and container.ratio.estimate == pytest.approx(3.0)
+    assert container.verdict is not None and container.verdict.kind == "worse"
+    assert {one.cell for one in summary.disturbances if one.kind == "two modes"} == {"native/redis", "container/redis"}
+    asked = summarise(manifest(("native", "container"), 12, cells=cells), taken, "startup.served")
+    assert [(table.metric, table.rows[0].ok) for table in asked.tables] == [
+        ("startup.served", 0),
+        ("startup.served", 12),
+    ]
+
+
+def test_a_table_without_a_valid_sample_is_about_what_the_others_are_about() -> None:
+    """It has no number, but a heading."""
+    cells = [CellRecord(id=f"native/{name}", environment="native", workload=name) for name in ("redis", "python")]
+    taken = [served("native", 1, 0.01), failed("native", 1, "gone", workload="python")]
+    assert [t.metric for t in summarise(manifest(("native",), 1, cells=cells), taken).tables] == ["startup.served"] * 2
+
+
 def test_failed_samples_are_counted_by_reason_and_in_no_number() -> None:
     """Attempted says how many there were, ok how many count, and each reason how often it came."""
 

@@ -27,7 +27,7 @@ def test_every_valid_sample_is_a_dot_with_its_exact_value() -> None:
     """All of them, in their round, none of the priming round."""
     taken = samples()
     summary = summarise(manifest(), taken)
-    dots = figures.dots(summary.tables[0], take(taken).by_cell, summary.metric)
+    dots = figures.dots(summary.tables[0], take(taken).by_cell)
     drawn = [trace for trace in dots["data"] if trace["name"] == "valid"]
     for trace, row in zip(drawn, summary.tables[0].rows, strict=True):
         expected = {s.round: s.metrics["startup.ready"].value for s in taken if s.cell == row.cell and s.round > 0}
@@ -38,18 +38,28 @@ def test_a_failed_sample_is_a_cross_in_its_round_with_its_reason() -> None:
     """It has no value, so it stands at the lower edge, inside the panel's range and below every dot."""
     taken = samples(replace=lambda e, n: failed(e, n, "exit status 7") if (e, n) == ("container", 3) else None)
     summary = summarise(manifest(), taken)
-    dots = figures.dots(summary.tables[0], take(taken).by_cell, summary.metric)
+    dots = figures.dots(summary.tables[0], take(taken).by_cell)
     (cross,) = [trace for trace in dots["data"] if trace["name"] == "not valid"]
     valid = next(t for t in dots["data"] if t["name"] == "valid" and t["yaxis"] == cross["yaxis"])
     assert ([round(x) for x in cross["x"]], cross["text"]) == ([3], ["round 3: failed: exit status 7"])
     assert 10 ** dots["layout"]["yaxis2"]["range"][0] < cross["y"][0] < min(valid["y"])
 
 
+@pytest.mark.parametrize("last", ["ready", "served"])
+def test_the_dotted_line_of_a_waterfall_ends_what_is_measured(last: str) -> None:
+    """At the workload's byte, whatever it means; what follows is clean-up."""
+    stages = {"exec": 1_000_000, last: 4_000_000, "cleaned": 9_000_000}
+    taken = [sample("native", number, stages=stages) for number in range(1, 8)]
+    row = summarise(manifest(("native",), 7), taken).tables[0].rows[0]
+    (line,) = figures.waterfall(row)["layout"]["shapes"]
+    assert line["x0"] == line["x1"] == pytest.approx(0.004)
+
+
 def test_all_panels_span_the_same_factor_on_logarithmic_axes_and_hold_their_dots() -> None:
     """Equal heights are equal ratios, and no dot is cut off."""
     taken = samples(replace=lambda e, n: sample(e, n, factor=7) if (e, n) == ("container", 3) else None)
     summary = summarise(manifest(), taken)
-    dots = figures.dots(summary.tables[0], take(taken).by_cell, summary.metric)
+    dots = figures.dots(summary.tables[0], take(taken).by_cell)
     axes = [dots["layout"][name] for name in ("yaxis", "yaxis2", "yaxis3")]
     assert {axis["type"] for axis in axes} == {"log"}
     assert len({round(axis["range"][1] - axis["range"][0], 9) for axis in axes}) == 1
@@ -61,7 +71,7 @@ def test_many_points_are_drawn_by_webgl() -> None:
     """Thousands of vector elements make a browser slow."""
     taken = samples(("native",), 6_000)
     summary = summarise(manifest(("native",), 6_000), taken)
-    dots = figures.dots(summary.tables[0], take(taken).by_cell, summary.metric)
+    dots = figures.dots(summary.tables[0], take(taken).by_cell)
     assert {trace["type"] for trace in dots["data"]} == {"scattergl"}
 
 
@@ -69,7 +79,7 @@ def test_cells_without_any_value_still_make_a_figure() -> None:
     """Nothing valid, nothing attempted: axes, but no error."""
     for taken in ([], [failed("native", 1, "gone")]):
         summary = summarise(manifest(), taken)
-        json.dumps(figures.dots(summary.tables[0], take(taken).by_cell, summary.metric), allow_nan=False)
+        json.dumps(figures.dots(summary.tables[0], take(taken).by_cell), allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +123,7 @@ def test_a_distribution_ends_at_all_and_each_sample_is_a_step() -> None:
     """Ordered values, shares from 1/n to 1, on log axes that say so."""
     taken = samples()
     summary = summarise(manifest(), taken)
-    figure = figures.ecdf(summary.tables[0], take(taken).by_cell, summary.metric)
+    figure = figures.ecdf(summary.tables[0], take(taken).by_cell)
     for trace, row in zip(figure["data"], summary.tables[0].rows, strict=True):
         values = sorted(s.metrics["startup.ready"].value for s in taken if s.cell == row.cell and s.round > 0)
         assert trace["x"] == values
@@ -128,7 +138,7 @@ def test_a_distribution_of_many_samples_is_drawn_by_its_quantiles() -> None:
     """The page of 100,000 samples must stay one that a browser opens."""
     taken = samples(("native",), 5_000)
     summary = summarise(manifest(("native",), 5_000), taken)
-    (trace,) = figures.ecdf(summary.tables[0], take(taken).by_cell, summary.metric)["data"]
+    (trace,) = figures.ecdf(summary.tables[0], take(taken).by_cell)["data"]
     row = summary.tables[0].rows[0]
     assert len(trace["x"]) == figures.ECDF_STEPS and trace["mode"] == "lines"
     assert (trace["x"][-1], trace["y"][-1]) == (row.maximum, 1.0)
@@ -154,7 +164,7 @@ def test_every_colour_is_one_of_the_themes() -> None:
     taken = samples(replace=lambda e, n: failed(e, n, "gone") if n == 3 else None)
     summary = summarise(manifest(), taken)
     table, by_cell = summary.tables[0], take(taken).by_cell
-    drawn = [figures.dots(table, by_cell, summary.metric), figures.ecdf(table, by_cell, summary.metric),
+    drawn = [figures.dots(table, by_cell), figures.ecdf(table, by_cell),
              figures.ratios(table), *map(figures.waterfall, table.rows)]  # fmt: skip
     text = json.dumps(drawn)
     assert not re.search(r'"#[0-9a-f]{3,6}"', text)

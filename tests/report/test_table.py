@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from benchbox.analysis.summary import Summary, summarise
-from benchbox.record import AbandonedCell, CellRecord
+from benchbox.record import AbandonedCell, CellRecord, MetricValue
 from benchbox.report.table import plain_text, rich_text
 from benchbox.report.words import format_value, interval_text, ratio_text
 from tests.report.records import controlled_run, environment, failed, manifest, sample, samples
@@ -99,6 +99,16 @@ def test_each_workload_has_a_table_of_its_own() -> None:
     text = plain_text(summarise(manifest(cells=cells), taken))
     assert "one: startup.ready" in text and "two: startup.ready" in text
     assert text.count("environment") == 2
+
+
+def test_a_server_s_table_says_what_it_is_about() -> None:
+    """Each heading has the metric of its numbers."""
+    cells = [CellRecord(id=f"native/{name}", environment="native", workload=name) for name in ("startup", "redis")]
+    metrics = {"startup.served": MetricValue(value=0.0123, unit="s")}
+    taken = [sample("native", 1), sample("native", 1, workload="redis", metrics=metrics)]
+    text = plain_text(summarise(manifest(("native",), 1, cells=cells), taken))
+    assert "startup: startup.ready" in text and "redis: startup.served" in text
+    assert "12.3 ms" in text.partition("redis: startup.served")[2]
 
 
 def test_an_untrusted_run_is_said_first_and_in_red() -> None:

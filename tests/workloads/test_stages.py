@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchbox.model import STAGES, Metric, Outcome
-from benchbox.workloads.stages import stage_metrics, stages_in_order
+from benchbox.workloads.stages import signalled, stage_metrics, stages_in_order
 
 CONTAINER = {
     "cgroups": 1100,
@@ -37,6 +37,20 @@ def test_what_did_not_happen_has_no_metric() -> None:
     """A program that knows nothing of benchbox is never ready; a guest has no launcher."""
     found = stage_metrics(Outcome("ok", requested_ns=0, stages={"started": 5, "exec": 9}))
     assert set(found) == {"startup.stage.started", "startup.stage.exec"}
+
+
+def test_a_server_s_byte_is_named_served() -> None:
+    """All else stays; the name takes its place in the order of stages."""
+    seen = Outcome("ok", requested_ns=1000, stages=CONTAINER)
+    served = signalled(seen, "served")
+    assert signalled(seen, "ready") == seen
+    assert served.stages == {"served" if name == "ready" else name: stamp for name, stamp in CONTAINER.items()}
+    assert stages_in_order(served) is None
+    found = stage_metrics(served)
+    assert found["startup.served"] == Metric("startup.served", 1200e-9, "s", "lower")
+    assert found["startup.stage.served"].value == found["startup.served"].value
+    assert not {"startup.ready", "startup.stage.ready"} & set(found)
+    assert stages_in_order(signalled(Outcome("ok", stages={"ready": 9, "exited": 5}), "served")) is not None
 
 
 @given(st.lists(st.integers(0, 1000), min_size=len(STAGES), max_size=len(STAGES)))
