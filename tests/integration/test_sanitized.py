@@ -25,6 +25,7 @@ from benchbox.linux import seccomp
 from benchbox.model import Availability, Command, EnvironmentSpec
 from benchbox.virt.frames import EXECUTED, PING, QUIT, Frame, run_request
 from tests.integration import launching
+from tests.integration import test_first_answer as asking
 from tests.integration.launching import launch, reported, shell
 
 pytestmark = pytest.mark.integration
@@ -171,6 +172,25 @@ def test_ready_does_nothing_undefined(tmp_path: Path) -> None:
         done = subprocess.run([program], env=env, capture_output=True, check=False)
         assert done.returncode == status, value
     assert (tmp_path / "byte").read_bytes() == b"!"
+
+
+def test_first_answer_ends_each_way_without_a_complaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A right answer, wrong ones of any bytes, none, a server that is gone, arguments that are nonsense."""
+    program = build(tmp_path / "first_answer", SOURCES / "first_answer.c", *SANITIZERS)
+    monkeypatch.setattr(asking, "PROGRAM", program)
+    flood = f"{asking.LISTENS}\nwhile True: answers(bytes(range(256)) * 40)"
+    ways = [
+        (asking.LISTENS + asking.GOES_ON, 0),
+        (flood, 3),
+        ("import time; time.sleep(60)", 3),
+        (f"{asking.LISTENS}\nserver.accept(); sys.exit(9)", 9),
+    ]
+    for server, status in ways:
+        done = asking.first_answer(tmp_path, server, *asking.ASK, "--deadline-ms", "1500")
+        assert (done.status, "Sanitizer" in done.said or "runtime error" in done.said) == (status, False), done.said
+    for words in ([], ["--ask"], ["--"], [*asking.ASK, "9" * 30, "--", "x"], [*asking.ASK, "{pid}" * 3000, "--", "x"]):
+        done = asking.run([str(program), *words])
+        assert (done.status, "Sanitizer" in done.said or "runtime error" in done.said) == (2, False), done.said
 
 
 def test_the_agent_runs_a_command_without_a_complaint(
