@@ -379,6 +379,7 @@ def _plan(
     kernel = preparation.timed("kernel", lambda: _kernel(options))
     agent, modules = native.program("agent"), _modules(options)
     initramfs = preparation.timed("initramfs", lambda: images.derive_initramfs(image, kernel, agent, modules))
+    _check_memory(options.memory or resources.memory_bytes, image, kernel, initramfs)
     qemu = shutil.which(qemu_name())
     if qemu is None:
         raise UnavailableError(f"{qemu_name()} is not installed", hint="Debian, Ubuntu: apt install qemu-system-x86")
@@ -426,6 +427,29 @@ def _firmware(options: Options) -> Firmware | None:
         missing = _FIRMWARE_MISSING[options.firmware]
         raise UnavailableError(str(missing.reason), hint=missing.fix)
     return found
+
+
+def _check_memory(memory_bytes: int, image: Image, kernel: GuestKernel, initramfs: Path) -> None:
+    """Raises EnvironmentFailure where the guest could not even boot in so much."""
+    needed_bytes = least_memory_bytes(kernel.path.stat().st_size, initramfs.stat().st_size)
+    if memory_bytes < needed_bytes:
+        raise EnvironmentFailure(
+            f"a guest has its whole image in memory: {image.name} takes {format_size(initramfs.stat().st_size)}, three"
+            f" times that and the kernel while it boots; its memory is {format_size(memory_bytes)}",
+            hint=f"set resources.memory to {format_size(enough_memory_bytes(needed_bytes))} or more",
+        )
+
+
+def least_memory_bytes(kernel_bytes: int, initramfs_bytes: int) -> int:
+    """Return the RAM below which no guest can boot: kernel, archive, and what is unpacked of it, which may take at most
+    half of what the kernel has left (the default of a tmpfs, Documentation/filesystems/tmpfs.rst). Pure."""
+    return kernel_bytes + 3 * initramfs_bytes
+
+
+def enough_memory_bytes(size_bytes: int) -> int:
+    """Return what to advise where ``size_bytes`` are the least: a little more, in whole steps of 16 MiB. Pure."""
+    step_bytes = 16 << 20
+    return (size_bytes // step_bytes + 2) * step_bytes
 
 
 @contextmanager

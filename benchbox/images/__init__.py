@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from benchbox.errors import ImageError
-from benchbox.images import inventory, minimal, store, tree
+from benchbox.images import debian_start, inventory, minimal, store, tree
 from benchbox.images.initramfs import derive_initramfs
 from benchbox.images.kernels import GuestKernel, find_kernel
 from benchbox.images.modules import GUEST_MODULES
@@ -18,6 +18,7 @@ from benchbox.model import Image
 
 __all__ = [
     "GUEST_MODULES",
+    "PACKAGES",
     "TABLE",
     "GuestKernel",
     "cache_folder",
@@ -31,7 +32,12 @@ __all__ = [
 #: Every image by its name, with the function that returns its tree.
 TABLE: Final[Mapping[str, Callable[[Progress | None], list[tree.Entry]]]] = {
     "minimal": minimal.entries,
+    debian_start.NAME: debian_start.entries,
 }
+
+
+#: The distribution's packages that an image is made of, by its name; what these need is in it as well.
+PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {debian_start.NAME: debian_start.PACKAGES}
 
 
 def known_image(name: str) -> str:

@@ -19,6 +19,7 @@ from benchbox.images import store
 #: Folder of the cache -> what an entry of it is. Other folders are listed by their name.
 KINDS: Final = {
     "store": "image",
+    "distribution": "packages of an image",
     "kernels": "kernel package",
     "vmlinux": "kernel, unpacked",
     "initramfs": "initramfs of a guest",
@@ -28,6 +29,8 @@ KINDS: Final = {
 }
 #: Scratch folders belong to runs: `benchbox clean` removes what dead ones left.
 _NOT_ENTRIES: Final = frozenset({"scratch"})
+#: Kinds whose entries know the image that they belong to.
+_NAMED: Final = frozenset({"store", "distribution"})
 _SHOWN_CANDIDATES: Final = 5
 #: Written beside the root of an image when it is made.
 NAME_FILE: Final = "name"
@@ -35,7 +38,7 @@ NAME_FILE: Final = "name"
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry: ``name`` is ``KIND/KEY``, ``image`` the image's own name where it is one and knows it."""
+    """One entry: ``name`` is ``KIND/KEY``, ``image`` the name of the image that it is, or is the packages of."""
 
     kind: str
     key: str
@@ -50,7 +53,8 @@ class Entry:
 
     @property
     def what(self) -> str:
-        return f"image {self.image}" if self.image else KINDS.get(self.kind, self.kind)
+        what = KINDS.get(self.kind, self.kind)
+        return what.replace("an image", "image") + f" {self.image}" if self.image else what
 
 
 def entries(*, measured: bool = True) -> list[Entry]:
@@ -76,7 +80,7 @@ def _entry(path: Path, measured: bool) -> Entry:
     size_bytes = store.allocated_bytes(path) if measured else 0
     made = datetime.fromtimestamp(path.lstat().st_mtime, UTC).isoformat(timespec="seconds")
     image = None
-    if path.parent.name == "store":
+    if path.parent.name in _NAMED:
         with contextlib.suppress(OSError):
             image = (path / NAME_FILE).read_text(errors="replace").strip()[:64] or None
     return Entry(path.parent.name, path.name, path, size_bytes, made, image)
@@ -134,7 +138,8 @@ def details(entry: Entry) -> dict[str, Any]:
         "made_at": entry.made_at,
     }
     if (entry.path / "root").is_dir():
-        return found | {"digest": entry.key, **_of_root(entry.path / "root")}
+        known = {"facts": facts} if (facts := _facts(entry.path)) else {"digest": entry.key}
+        return found | known | _of_root(entry.path / "root")
     return found | {"facts": _facts(entry.path), "files": [name for name, _ in _files(entry.path)]}
 
 

@@ -23,7 +23,7 @@ def entries(progress: Progress | None = None) -> list[Entry]:
     """Return the tree of ``minimal``; its digest depends on the ready program and the host's busybox alone."""
     busybox = find_busybox()
     if busybox is None and progress is not None:
-        progress("no static busybox on this host: the image minimal has no shell to look around with")
+        progress("image minimal: without a shell to look around with, for this host has no static busybox")
     return tree(program("ready"), busybox)
 
 

@@ -5,7 +5,9 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +16,7 @@ from benchbox.errors import EnvironmentFailure
 from benchbox.linux import syscalls
 
 _TAIL_CHARACTERS = 2000
+_FOLLOWED_LINES = 200
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,38 @@ def run(
         tail = (result.stderr or result.stdout).strip()[-_TAIL_CHARACTERS:]
         raise EnvironmentFailure(f"{' '.join(words)}: {describe_status(result.status)}: {tail}")
     return result
+
+
+def follow(
+    argv: Sequence[str | Path], on_line: Callable[[str], None], *, timeout_s: float, env: Mapping[str, str]
+) -> Completed:
+    """Run ``argv`` to its end and hand each line of its standard error to ``on_line`` as it comes.
+
+    Returns whatever its status is, with the last lines of standard error; standard output is thrown away. ``env`` adds
+    to this process's environment. Raises EnvironmentFailure when the program cannot be started or runs longer than
+    ``timeout_s``: it is killed then, with what it started in its session.
+    """
+    words = tuple(str(word) for word in argv)
+    process = spawn(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, **env}, new_session=True
+    )
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(timeout_s, expire)
+    timer.start()
+    lines: deque[str] = deque(maxlen=_FOLLOWED_LINES)
+    with process:
+        for raw in process.stderr or ():
+            lines.append(raw.decode(errors="replace"))
+            on_line(lines[-1].rstrip())
+        timer.cancel()
+    if expired.is_set():
+        raise EnvironmentFailure(f"{words[0]}: not done after {timeout_s:g} s")
+    return Completed(words, process.returncode, "", "".join(lines))
 
 
 def spawn(

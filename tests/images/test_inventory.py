@@ -96,6 +96,18 @@ def test_an_image_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert images.open_image("minimal").digest == image.digest
 
 
+def test_the_packages_of_an_image_go_by_its_name_too(cache: Path) -> None:
+    """They are listed, told with their versions, and freed with it: the next run fetches them anew."""
+    for kind in ("store", "distribution"):
+        (cache / kind / "ff00" / "root" / "bin").mkdir(parents=True)
+        (cache / kind / "ff00" / inventory.NAME_FILE).write_text("debian-start")
+    store.seal(cache / "distribution" / "ff00", inventory.NAME_FILE, {"suite": "bookworm", "libc6": "2.36"})
+    packages, image = inventory.find(["debian-start"])
+    assert (packages.what, image.what) == ("packages of image debian-start", "image debian-start")
+    assert inventory.details(packages)["facts"] == {"suite": "bookworm", "libc6": "2.36"}
+    assert inventory.details(image)["digest"] == "ff00"
+
+
 def test_what_a_seal_says_is_told(cache: Path) -> None:
     """So is a proof, which is a file."""
     entry = cache / "kernels" / "package"

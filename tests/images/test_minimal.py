@@ -32,7 +32,7 @@ def test_a_missing_busybox_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(minimal, "find_busybox", lambda: None)
     said: list[str] = []
     minimal.entries(said.append)
-    assert said == ["no static busybox on this host: the image minimal has no shell to look around with"]
+    assert said == ["image minimal: without a shell to look around with, for this host has no static busybox"]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,25 @@ def test_a_command_that_fails_says_so_with_its_last_words() -> None:
     assert processes.run(["sh", "-c", "exit 3"], timeout_s=10, check=False).status == 3
 
 
+def test_a_command_is_followed_line_by_line() -> None:
+    """Its standard error, as it comes; the status is the caller's to judge."""
+    script = "echo no >&1; echo one >&2; printf 'a\\377\\n' >&2; echo $X >&2; exit 3"
+    heard: list[str] = []
+    done = processes.follow(["sh", "-c", script], heard.append, timeout_s=10, env={"X": "y"})
+    assert heard == ["one", "a\ufffd", "y"]
+    assert (done.status, done.stderr) == (3, "one\na\ufffd\ny\n")
+
+
+def test_a_command_that_is_followed_for_too_long_is_killed_with_what_it_started() -> None:
+    """Also when a child of it holds its standard error."""
+    begun = time.monotonic()
+    with pytest.raises(EnvironmentFailure, match=r"sh: not done after 0.3 s"):
+        processes.follow(["sh", "-c", "sleep 60 & sleep 60"], lambda line: None, timeout_s=0.3, env={})
+    assert time.monotonic() - begun < 5
+    with pytest.raises(EnvironmentFailure, match="no-such-program: No such file"):
+        processes.follow(["no-such-program"], lambda line: None, timeout_s=1, env={})
+
+
 def test_a_missing_program_comes_with_what_to_install() -> None:
     """The hint names it."""
     with pytest.raises(EnvironmentFailure, match="no-such-program: no such program") as error:
