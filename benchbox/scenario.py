@@ -389,6 +389,7 @@ def _cross_problems(document: Document) -> Iterator[Problem]:
     yield from _control_problems(document)
     yield from _same_workload_problems(document)
     yield from _kernel_problems(document)
+    yield from _package_problems(document)
     image = document.value.get("image", "minimal")
     if isinstance(image, str) and image not in images.TABLE:
         hint = near(image, images.TABLE)
@@ -443,6 +444,20 @@ def _same_workload_problems(document: Document) -> Iterator[Problem]:
             key: KeyPath = ("workloads", index)
             yield Problem(document.line_of(key), key, "the same as one above it", "remove it, or change a parameter")
         seen.append(entry)
+
+
+def _package_problems(document: Document) -> Iterator[Problem]:
+    """A workload that runs a program of the distribution needs an image that has it."""
+    image = document.value.get("image", "minimal")
+    if not isinstance(image, str) or image not in images.TABLE:
+        return
+    for index, entry in _mappings(document.value, "workloads"):
+        package = workloads.PACKAGES.get(str(entry.get("name")))
+        if package and package not in images.PACKAGES.get(image, ()):
+            key: KeyPath = ("workloads", index)
+            having = " or ".join(name for name, packages in images.PACKAGES.items() if package in packages)
+            text = f"the image '{image}' has no {package}, which '{entry['name']}' runs"
+            yield Problem(document.line_of(key), key, text, f"set image: {having}")
 
 
 def _kernel_problems(document: Document) -> Iterator[Problem]:

@@ -261,7 +261,8 @@ def test_an_override_out_of_range_is_refused(wrong: dict[str, int]) -> None:
         (with_environments("native"), ":2: environments: expected a list; got 'native'", None),
         (with_workloads("[]"), ":3: workloads: expected a list of at least 1; got an empty list", None),
         (with_workloads("[statrup]"),
-            ":3: workloads[0]: expected one of startup, command; got 'statrup'", "did you mean 'startup'?"),
+            ":3: workloads[0]: expected one of startup, python, redis, command; got 'statrup'",
+            "did you mean 'startup'?"),
         (with_workloads("[{name: startup, delay_ms: 3}]"),
             ":3: workloads[0].delay_ms: unknown key; expected one of name", None),
         (with_workloads("[command]"), ":3: workloads[0].argv: this key is missing", "add 'argv: ...'"),
@@ -312,6 +313,17 @@ def test_what_is_wrong_is_said_with_file_line_key_and_remedy(text: str, message:
     error = refusal(text)
     assert error.message == FILE + message.format(images=", ".join(images.TABLE))
     assert error.hint == hint
+
+
+@pytest.mark.parametrize("name", ["python", "redis"])
+def test_a_workload_of_the_distribution_needs_an_image_that_has_it(name: str) -> None:
+    """It would fail in every sample."""
+    text = f"name: x\nenvironments: [native]\nworkloads:\n  - startup\n  - {name}\n"
+    error = refusal(text)
+    package = workloads.PACKAGES[name]
+    assert error.message == f"{FILE}:5: workloads[1]: the image 'minimal' has no {package}, which '{name}' runs"
+    assert error.hint == "set image: debian-start"
+    assert loads(f"{text}image: debian-start\n", FILE).image == "debian-start"
 
 
 def test_an_option_of_another_environment_says_whose_it_is() -> None:
@@ -418,7 +430,7 @@ def test_the_schema_knows_each_environment_and_workload_with_its_options() -> No
     for name in workloads.NAMES:
         assert definitions[f"{name}-workload"]["additionalProperties"] is False
     assert schema["properties"]["environments"]["items"]["anyOf"][0] == {"enum": list(environments.KINDS)}
-    assert schema["properties"]["workloads"]["items"]["anyOf"][0] == {"enum": ["startup"]}
+    assert schema["properties"]["workloads"]["items"]["anyOf"][0] == {"enum": ["startup", "python", "redis"]}
     assert schema["required"] == ["name", "environments", "workloads"]
 
 
