@@ -23,14 +23,16 @@ Sources: Documentation/userspace-api/seccomp_filter.rst, include/uapi/linux/{fil
 
 import errno
 import struct
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from benchbox.errors import UnavailableError
 
 #: What ``struct seccomp_data.arch`` says (AUDIT_ARCH_*, linux/audit.h), by the name that uname(2) gives the machine.
 ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+#: What container engines call them, as libseccomp does.
+_ENGINE_ARCHITECTURES: Final = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 #: x32 calls are those of x86-64 with this bit in their number.
 X32_BIT: Final = 0x40000000
 
@@ -268,3 +270,85 @@ def _block(rule: Rule) -> list[Line]:
 
 def _target(outcome: Outcome) -> Hashable:
     return outcome if isinstance(outcome, Rule) else End(outcome)
+
+
+#: Some bits of the low half of an argument: its index, which bits, and what they are.
+Bits = tuple[int, int, int]
+_LOW_HALF: Final = 0xFFFFFFFF
+
+
+def profile(machine: str, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """Return the same filter in the words of the OCI runtime specification (config-linux.md, "Seccomp"), which is also
+    what the Docker Engine takes. Raises UnavailableError for a machine that has none.
+
+    The runtime assembles it, so what differs is how: numbers above those that the *runtime's* library knows, and x32
+    ones, get what it thinks right. Such a profile has no "otherwise", and its conditions of one call are alternatives
+    that must not overlap: each rule is written as the patterns of bits that it applies to.
+    """
+    if machine not in _ENGINE_ARCHITECTURES or not numbers:
+        raise UnavailableError(f"there is no seccomp filter for {machine} machines", hint="set seccomp: off")
+    allowed = sorted((allowed_names() - RULES.keys()) & numbers.keys())
+    calls: list[dict[str, Any]] = [{"names": allowed, "action": "SCMP_ACT_ALLOW"}]
+    for name in sorted(RULES.keys() & numbers.keys()):
+        for patterns, outcome in _alternatives(RULES[name]):
+            if outcome != errno.EPERM:  # that is what all others get
+                calls.append({"names": [name], **_action(outcome), **_conditions(patterns)})
+    return {
+        **_action(errno.EPERM, "defaultAction", "defaultErrnoRet"),
+        "architectures": [_ENGINE_ARCHITECTURES[machine]],
+        "syscalls": calls,
+    }
+
+
+def _action(outcome: int | None, action: str = "action", number: str = "errnoRet") -> dict[str, Any]:
+    return {action: "SCMP_ACT_ALLOW"} if outcome is None else {action: "SCMP_ACT_ERRNO", number: outcome}
+
+
+def _conditions(patterns: tuple[Bits, ...]) -> dict[str, Any]:
+    args = [
+        {"index": index, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": value}
+        for index, mask, value in patterns
+    ]
+    return {"args": args} if args else {}
+
+
+def _alternatives(outcome: Outcome, above: tuple[Bits, ...] = ()) -> Iterator[tuple[tuple[Bits, ...], int | None]]:
+    """Yield what ``outcome`` comes to as patterns that all have to match, and the answer; no two match one call.
+
+    The tests of one rule look at one argument, and the values of a mask test are not those of the others.
+    """
+    if not isinstance(outcome, Rule):
+        yield above, outcome
+        return
+    (index,) = {test.index for test, _ in outcome.tests}
+    for test, then in outcome.tests:
+        for mask, value in _matching(test):
+            yield from _alternatives(then, (*above, (index, mask, value)))
+    for mask, value in _not_matching([test for test, _ in outcome.tests]):
+        yield (*above, (index, mask, value)), outcome.otherwise
+
+
+def _matching(test: Test) -> list[tuple[int, int]]:
+    if test.mask is None:
+        return [(_LOW_HALF, value) for value in test.values]
+    bits = [1 << bit for bit in range(32) if test.mask >> bit & 1]
+    # The lowest bit that is set decides, so that the patterns do not overlap.
+    return [(bit | sum(lower for lower in bits if lower < bit), bit) for bit in bits]
+
+
+def _not_matching(tests: Sequence[Test]) -> list[tuple[int, int]]:
+    masks = [test.mask for test in tests if test.mask is not None]
+    if masks:
+        assert len(tests) == 1, "a mask is tested alone"
+        return [(masks[0], 0)]
+    return list(_other_values([value for test in tests for value in test.values], _LOW_HALF + 1 >> 1))
+
+
+def _other_values(values: Sequence[int], bit: int, mask: int = 0, prefix: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield patterns for every number that begins with ``prefix`` and is none of ``values``, which all do."""
+    if not values:
+        yield mask, prefix
+    elif bit:
+        for half in (0, bit):
+            within = [value for value in values if value & bit == half]
+            yield from _other_values(within, bit >> 1, mask | bit, prefix | half)

@@ -3,7 +3,7 @@
 import errno
 import struct
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -142,6 +142,64 @@ def test_socketpairs_are_of_one_kind() -> None:
     assert answer(program, 3, (40,), machine="x86_64") == errno.EAFNOSUPPORT
 
 
+# --- the same for container engines ---
+
+
+def answer_of_profile(profile: Mapping[str, Any], name: str, arguments: tuple[int, ...]) -> str | int:
+    """Return what a runtime makes of ``profile`` (libseccomp's rules: all conditions of an entry, any of the entries).
+
+    Two entries with different answers must not match one call: which one then counts is up to the library.
+    """
+    found = {
+        ALLOW if entry["action"] == "SCMP_ACT_ALLOW" else entry["errnoRet"]
+        for entry in profile["syscalls"]
+        if name in entry["names"] and all(matches(condition, arguments) for condition in entry.get("args", ()))
+    }
+    assert len(found) <= 1, (name, arguments)
+    return found.pop() if found else profile["defaultErrnoRet"]
+
+
+def matches(condition: Mapping[str, Any], arguments: tuple[int, ...]) -> bool:
+    assert condition["op"] == "SCMP_CMP_MASKED_EQ"
+    value = (*arguments, *[0] * 6)[condition["index"]]
+    return bool(value & condition["value"] == condition["valueTwo"])
+
+
+@pytest.mark.parametrize("machine, numbers", TABLES)
+def test_engines_are_told_the_same_for_every_name(machine: str, numbers: Mapping[str, int]) -> None:
+    """As the program answers by number."""
+    profile, program = seccomp.profile(machine, numbers), seccomp.program(machine, numbers)
+    for name in set(numbers) - set(seccomp.RULES):
+        assert answer_of_profile(profile, name, ()) == answer(program, numbers[name], machine=machine), name
+
+
+@pytest.mark.parametrize("machine, numbers", TABLES)
+@pytest.mark.parametrize("name, arguments, expected", ARGUMENTS)
+def test_engines_are_told_the_same_about_arguments(
+    machine: str, numbers: Mapping[str, int], name: str, arguments: tuple[int, ...], expected: str | int
+) -> None:
+    """By the low half as well."""
+    profile = seccomp.profile(machine, numbers)
+    high = tuple(value | 0xFFFFFFFF << 32 for value in arguments)
+    assert answer_of_profile(profile, name, arguments) == expected
+    assert answer_of_profile(profile, name, high) == expected
+
+
+@given(st.sampled_from(sorted(set(seccomp.RULES) & set(ARM))), st.tuples(*[st.integers(0, (1 << 64) - 1)] * 3))
+def test_whatever_the_arguments_both_forms_agree(name: str, arguments: tuple[int, ...]) -> None:
+    """No value falls between the patterns, none is in two."""
+    program, profile = seccomp.program("aarch64", ARM), seccomp.profile("aarch64", ARM)
+    low = tuple(value & 0xFF for value in arguments)
+    for values in (arguments, low):
+        expected = answer(program, ARM[name], values, machine="aarch64")
+        assert answer_of_profile(profile, name, values) == expected
+
+
+def test_an_engine_is_told_the_architecture() -> None:
+    """Calls of another one are then refused by its library."""
+    assert seccomp.profile("aarch64", ARM)["architectures"] == ["SCMP_ARCH_AARCH64"]
+
+
 #: Calls of Linux 6.2 to 6.17: an installation that was built with older headers does not know them.
 NEWER: Final = frozenset(
     {
@@ -185,6 +243,7 @@ def test_what_reaches_the_host_is_not_listed(name: str) -> None:
 @pytest.mark.parametrize("machine, numbers", [("riscv64", {"read": 63}), ("x86_64", {})])
 def test_a_machine_without_a_filter_is_told_to_do_without(machine: str, numbers: Mapping[str, int]) -> None:
     """Never a filter for another machine."""
-    with pytest.raises(UnavailableError, match=machine) as error:
-        seccomp.program(machine, numbers)
-    assert error.value.hint == "set seccomp: off"
+    for make in (seccomp.program, seccomp.profile):
+        with pytest.raises(UnavailableError, match=machine) as error:
+            make(machine, numbers)
+        assert error.value.hint == "set seccomp: off"
