@@ -152,7 +152,8 @@ class LedgerWriter(Protocol):
     """Where a resource is written down *before* it is made, so that whoever cleans up knows of it.
 
     Kinds: ``cgroup`` (a directory), ``folder`` (removed with its contents), ``process`` (pid and start time),
-    ``libvirt`` (a private libvirt root: QEMU processes that name it are ended, then it is removed).
+    ``libvirt`` (a private libvirt root: QEMU processes that name it are ended, then it is removed), ``oci`` (a runtime
+    and its state: its containers are deleted), ``docker`` (a daemon and a run: its containers are removed).
     """
 
     def record(self, kind: str, ident: str) -> None: ...

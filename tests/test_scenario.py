@@ -29,7 +29,7 @@ from benchbox.scenario import (
 FILE = "scenarios/x.yaml"
 NAME, ENVIRONMENTS, WORKLOADS = "name: x\n", "environments: [native, container]\n", "workloads: [startup]\n"
 WHOLE = NAME + ENVIRONMENTS + WORKLOADS
-KINDS = "native, container, vm"
+KINDS = "native, container, vm, oci, docker"
 KERNEL = "expected host, distribution or the path of a kernel that is there"
 
 

@@ -14,6 +14,8 @@ TABLE: Final = {
     "native": "benchbox.environments.native",
     "container": "benchbox.environments.container",
     "vm": "benchbox.environments.vm",
+    "oci": "benchbox.environments.oci",
+    "docker": "benchbox.environments.docker",
 }
 
 KINDS: Final = tuple(TABLE)

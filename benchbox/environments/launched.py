@@ -52,6 +52,12 @@ def _same_memory(name: str, asked: Any, applied: Any) -> bool:
     return 0 <= asked - applied < os.sysconf("SC_PAGE_SIZE")
 
 
+def channel_latency_ns(program: Path, cpus: tuple[int, ...]) -> int:
+    """Return how late ``launch`` may stamp a ready byte that comes from ``cpus``."""
+    found = processes.run([program, "--cpus", format_cpu_list(cpus), "--channel-latency", "200"], timeout_s=10)
+    return int(found.stdout)
+
+
 class LaunchedSession:
     """Starts commands by ``launch``, each by the plan that ``planner`` makes for it and a fresh instance name."""
 
@@ -67,10 +73,7 @@ class LaunchedSession:
         self._requested = requested
         self._program = program or native.program("launch")
         self._names = (f"s{number}" for number in itertools.count(1))
-        latency = processes.run(
-            [self._program, "--cpus", format_cpu_list(cpus), "--channel-latency", "200"], timeout_s=10
-        )
-        self._applied = {**applied, "channel_latency_ns": int(latency.stdout)}
+        self._applied = {**applied, "channel_latency_ns": channel_latency_ns(self._program, cpus)}
 
     def start(self, command: Command) -> Running:
         plan = self._planner(command, next(self._names))

@@ -11,7 +11,7 @@ from benchbox.linux.cgroups import CgroupPlan
 from benchbox.units import format_cpu_list
 
 Namespace = Literal["pid", "mount", "uts", "ipc", "net", "cgroup", "user"]
-RootKind = Literal["chroot", "root-bind", "root-ro-bind", "root-overlay"]
+RootKind = Literal["host", "chroot", "root-bind", "root-ro-bind", "root-overlay"]
 MountKind = Literal["proc", "sys", "dev", "tmpfs", "bind", "ro-bind", "mask", "ro"]
 EndKind = Literal["exit", "signal", "timeout", "killed", "error"]
 
@@ -26,6 +26,10 @@ class Root:
     kind: RootKind
     path: Path
     scratch: Path | None = None
+
+
+#: For programs of the host.
+HOST_ROOT: Final = Root("host", Path("/"))
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def arguments(plan: LaunchPlan, program: Path, report_fd: int) -> list[str]:
     words += _map_arguments("--uid-map", plan.uid_map) + _map_arguments("--gid-map", plan.gid_map)
     words += ["--hostname", plan.hostname] if plan.hostname else []
     words += ["--loopback"] if plan.loopback else []
-    words += [f"--{plan.root.kind}", str(plan.root.path), *([str(plan.root.scratch)] if plan.root.scratch else [])]
+    words += _root_arguments(plan.root) if plan.root != HOST_ROOT else []
     for step in plan.mounts:
         words += [f"--{step.kind}", *([str(step.source)] if step.source else []), step.path]
     words += _privilege_arguments(plan)
@@ -112,6 +116,10 @@ def arguments(plan: LaunchPlan, program: Path, report_fd: int) -> list[str]:
     words += ["--announce"] if plan.announce else []
     words += ["--deadline", str(plan.deadline_ms)] if plan.deadline_ms else []
     return [*words, "--", *plan.command]
+
+
+def _root_arguments(root: Root) -> list[str]:
+    return [f"--{root.kind}", str(root.path), *([str(root.scratch)] if root.scratch else [])]
 
 
 def _cgroup_arguments(plan: CgroupPlan) -> list[str]:

@@ -18,7 +18,8 @@ FILE_NAME: Final = "ledger.jsonl"
 @dataclass(frozen=True)
 class Entry:
     """One resource: ``cgroup``, ``refuge`` (a cgroup that the supervisor has gone to), ``folder`` and ``libvirt`` name
-    a path, ``process`` a pid and its start time."""
+    a path, ``process`` a pid and its start time, ``oci`` and ``docker`` words as a shell reads them: an OCI runtime,
+    ``--root`` and its state; a daemon's socket and the run whose containers it has."""
 
     kind: str
     ident: str

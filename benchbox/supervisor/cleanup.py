@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterable
@@ -10,12 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchbox.environments.engine_api import Engine
 from benchbox.errors import EnvironmentFailure
 from benchbox.linux import cgroups, ledger, processes
 from benchbox.linux.ledger import Entry
 from benchbox.linux.state import cache_folder, state_folder
 
 _DESCENDANTS_TIMEOUT_S: Final = 5.0
+_RUNTIME_TIMEOUT_S: Final = 5.0
+#: What goes first: whatever runs, by whoever made it, then what it stood on.
+_ORDER: Final = ("process", "docker", "cgroup", "refuge", "oci", "libvirt", "folder")
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def end_descendants() -> None:
 
 def clean_entries(run_id: str, entries: Iterable[Entry]) -> Cleaned:
     """End and remove ``entries``: first whatever runs, then what it stood on."""
-    order = {"process": 0, "cgroup": 1, "refuge": 2, "libvirt": 3, "folder": 4}
+    order = {kind: rank for rank, kind in enumerate(_ORDER)}
     removed: list[str] = []
     remaining: list[str] = []
     for entry in sorted(entries, key=lambda entry: order.get(entry.kind, 9)):
@@ -55,7 +60,11 @@ def _clean(entry: Entry) -> bool:
     """Remove one resource and say whether there was anything to remove."""
     if entry.kind == "process":
         return _end_process(entry.ident)
-    if entry.kind not in ("cgroup", "refuge", "libvirt", "folder"):
+    if entry.kind == "docker":
+        return _remove_containers(entry.ident)
+    if entry.kind == "oci":
+        return _remove_state(entry.ident)
+    if entry.kind not in _ORDER:
         raise ValueError("no such kind of resource")
     path = Path(entry.ident)
     if not _is_ours(path):
@@ -80,6 +89,28 @@ def _end_process(ident: str) -> bool:
         return False
     if not processes.end(pid, expected_start=start):
         raise EnvironmentFailure(f"process {pid} does not end")
+    return True
+
+
+def _remove_containers(ident: str) -> bool:
+    """Have a Docker daemon remove all containers of a run; a daemon that is not there has none."""
+    socket, run = shlex.split(ident)
+    return Path(socket).exists() and bool(Engine(Path(socket)).remove_all(run))
+
+
+def _remove_state(ident: str) -> bool:
+    """Have an OCI runtime delete its containers, whose processes have gone with their cgroups, then what it keeps."""
+    runtime, option, state = shlex.split(ident)
+    folder = Path(state)
+    if option != "--root" or not _is_ours(folder):
+        raise ValueError("not a folder of benchbox")
+    if not folder.exists():
+        return False
+    for container in sorted(path.name for path in folder.iterdir()):
+        with contextlib.suppress(EnvironmentFailure):
+            words = [runtime, option, state, "delete", "--force", container]
+            processes.run(words, timeout_s=_RUNTIME_TIMEOUT_S, check=False)
+    shutil.rmtree(folder, ignore_errors=True)
     return True
 
 

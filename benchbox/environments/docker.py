@@ -1,0 +1,504 @@
+"""``docker``: a container by a Docker Engine, from an image imported from ours, with the same limits.
+
+Per sample: cgroups, then the daemon's create, attach, wait and start, as its own command line client does them; after
+the end, its removal. A thread a sample polls the daemon's answers and the ready byte, which comes by a named pipe that
+is mounted into the container. ``exited`` is when the daemon says so.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import select
+import shlex
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from benchbox.environments import bundle, peers
+from benchbox.environments.container import KEPT_CAPABILITIES
+from benchbox.environments.engine_api import RUN_LABEL, Demultiplexer, Engine, EngineError, Exchange
+from benchbox.environments.launched import Requested, choose_cpus, instance_limits
+from benchbox.environments.prepared import MASKED, READ_ONLY
+from benchbox.errors import EnvironmentFailure, UnavailableError
+from benchbox.linux import cgroups, nest
+from benchbox.linux.clock import monotonic_ns
+from benchbox.model import (
+    OUTPUT_TAIL_BYTES,
+    Availability,
+    Command,
+    Counter,
+    EnvironmentSpec,
+    Image,
+    Outcome,
+    Resources,
+    Running,
+    Session,
+    Workspace,
+)
+from benchbox.units import NS_PER_S, format_cpu_list
+
+KIND: Final = "docker"
+DEFAULT_SOCKET: Final = "/var/run/docker.sock"
+#: Images of ours have this name, the image's own after it, and the digest of the tree as their tag.
+REPOSITORY: Final = "benchbox"
+
+_CHECKING_S: Final = 2.0
+_PROBE_S: Final = 30.0
+#: How long the daemon may take to end a container that was killed, and its output after the end.
+_GRACE_S: Final = 10.0
+_TAG_DIGITS: Final = 32
+
+
+class Options(BaseModel):
+    """Options of ``docker``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    socket: str | None = Field(
+        None, pattern="^/", description="the daemon's Unix socket; without it DOCKER_HOST, then /var/run/docker.sock"
+    )
+    network: Literal["none", "bridge", "host"] = Field(
+        "none", description="loopback only, Docker's bridge, or the host's network"
+    )
+    seccomp: Literal["default", "off"] = Field("default", description="the filter of system calls, or none")
+
+
+class Docker:
+    """See the module."""
+
+    def check(self, spec: EnvironmentSpec) -> Availability:
+        options = Options(**spec.options)
+        if os.geteuid() != 0:
+            return Availability.no("making the cgroups of its containers needs root", "run benchbox as root")
+        try:
+            Engine(socket_path(options.socket), _CHECKING_S).ping()
+        except EnvironmentFailure as error:
+            return Availability.no(f"no Docker daemon: {error.message}", error.hint or "start dockerd")
+        return peers.availability(filtered=options.seccomp == "default")
+
+    @contextmanager
+    def open(
+        self, spec: EnvironmentSpec, image: Image, resources: Resources, workspace: Workspace
+    ) -> Iterator[Session]:
+        options = Options(**spec.options)
+        engine = Engine(socket_path(options.socket))
+        info = engine.info()
+        _require_ours(info)
+        with ExitStack() as stack:
+            makings = _makings(spec.label, engine, options, image, resources, workspace, stack)
+            yield DockerSession(makings, {**_applied(makings, options, info), **_read_back(makings, image)})
+
+
+def socket_path(option: str | None) -> Path:
+    """Return the daemon's socket. Raises UnavailableError where DOCKER_HOST names something else."""
+    host = os.environ.get("DOCKER_HOST", "")
+    if option or not host:
+        return Path(option or DEFAULT_SOCKET)
+    if not host.startswith("unix:///"):
+        raise UnavailableError(
+            f"DOCKER_HOST is {host}: only a daemon on this host can be measured", hint="set socket: to its Unix socket"
+        )
+    return Path(host.removeprefix("unix://"))
+
+
+def _require_ours(info: Mapping[str, Any]) -> None:
+    """Raise UnavailableError unless the daemon's containers run on this kernel, in cgroups of ours."""
+    if info.get("KernelVersion") != os.uname().release:
+        raise UnavailableError(
+            f"the containers of this Docker run on another kernel ({info.get('KernelVersion')})",
+            hint="use a Docker Engine that runs on this host itself",
+        )
+    if info.get("CgroupDriver") != "cgroupfs":
+        raise UnavailableError(
+            f"Docker's cgroup driver is {info.get('CgroupDriver')}: what its containers use could not be accounted",
+            hint='set "exec-opts": ["native.cgroupdriver=cgroupfs"] in /etc/docker/daemon.json, or give socket: of a '
+            "second dockerd",
+        )
+
+
+@dataclass(frozen=True)
+class Makings:
+    """What all samples of a session are made of; ``fifos`` is a folder that the daemon sees as well."""
+
+    label: str
+    engine: Engine
+    image: str
+    fifos: Path
+    basis: bundle.Basis
+    network: str
+    where: nest.Hierarchies
+    workspace: Workspace
+
+    def nest(self, name: str) -> nest.Nest:
+        basis, leaf = self.basis, f"{self.label}-{name}"
+        limits = instance_limits(basis.resources)
+        return nest.plan(self.where, self.workspace.cgroup_name, leaf, limits, basis.cpus, basis.mems, runtime=False)
+
+
+def _makings(
+    label: str,
+    engine: Engine,
+    options: Options,
+    image: Image,
+    resources: Resources,
+    workspace: Workspace,
+    stack: ExitStack,
+) -> Makings:
+    cpus = choose_cpus(resources, workspace)
+    where = stack.enter_context(peers.hierarchies(workspace))
+    mems = cgroups.prepare(where.layout, workspace.cgroup_name)
+    swap = peers.limits_swap(where.layout, workspace.cgroup_name)
+    stack.enter_context(_containers(engine, workspace))
+    fifos = workspace.runtime / f"docker-{label}"
+    fifos.mkdir(mode=0o700)
+    stack.callback(fifos.rmdir)
+    profile = peers.filter_profile() if options.seccomp == "default" else None
+    basis = bundle.Basis(resources, cpus, mems, swap, options.network != "host", False, profile)
+    imported = import_image(engine, image, workspace.scratch)
+    return Makings(label, engine, imported, fifos, basis, options.network, where, workspace)
+
+
+@contextmanager
+def _containers(engine: Engine, workspace: Workspace) -> Iterator[None]:
+    """Let whoever cleans up know of all containers of the run, before there is one."""
+    ident = shlex.join([str(engine.path), workspace.cgroup_name])
+    workspace.ledger.record("docker", ident)
+    try:
+        yield
+    finally:
+        # Those of a session that is still open are still in use: each of its samples has removed its own.
+        with contextlib.suppress(EngineError):
+            if not engine.containers(workspace.cgroup_name):
+                workspace.ledger.release("docker", ident)
+
+
+def import_image(engine: Engine, image: Image, scratch: Path) -> str:
+    """Return the daemon's name of ``image``, imported if it is not there yet."""
+    repository, tag = f"{REPOSITORY}/{image.name}", image.digest[:_TAG_DIGITS]
+    if not engine.has_image(f"{repository}:{tag}"):
+        with tempfile.TemporaryFile(dir=scratch) as archive:
+            write_archive(image.root, archive)
+            archive.seek(0)
+            engine.import_image(repository, tag, archive)
+    return f"{repository}:{tag}"
+
+
+def write_archive(root: Path, target: IO[bytes]) -> None:
+    """Write the tree at ``root`` as a tar archive that is a function of it alone; all of it belongs to root."""
+
+    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        return member
+
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path in sorted(root.iterdir()):
+            archive.add(path, arcname=path.name, filter=plain)
+
+
+def container_config(
+    command: Command, basis: bundle.Basis, image: str, parent: str, network: str, run: str, fifo: Path
+) -> dict[str, Any]:
+    """Return what the daemon is asked to create; ``parent`` is the cgroup that its own is made in. Pure.
+
+    The share of CPU time is the parent's limit, as in ``bundle``.
+    """
+    limit = basis.resources.memory_bytes
+    profile = "unconfined" if basis.seccomp is None else json.dumps(basis.seccomp)
+    return {
+        "Image": image,
+        "Cmd": list(command.argv),
+        "Env": [f"{name}={value}" for name, value in bundle.variables(command, bundle.FIFO).items()],
+        "WorkingDir": command.cwd,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Labels": {RUN_LABEL: run},
+        **({"Hostname": bundle.HOSTNAME} if network != "host" else {}),
+        "HostConfig": {
+            "CgroupParent": parent,
+            "CgroupnsMode": "private",
+            "CpusetCpus": format_cpu_list(basis.cpus),
+            "CpusetMems": basis.mems,
+            "Memory": limit,
+            **({"MemorySwap": limit} if basis.swap else {}),
+            "PidsLimit": basis.resources.pids,
+            "CapDrop": ["ALL"],
+            "CapAdd": list(KEPT_CAPABILITIES),
+            "SecurityOpt": ["no-new-privileges", f"seccomp={profile}"],
+            "MaskedPaths": list(MASKED),
+            "ReadonlyPaths": list(READ_ONLY),
+            "NetworkMode": network,
+            "IpcMode": "private",
+            "Tmpfs": {"/tmp": "exec,nosuid,nodev,mode=1777"},
+            "Mounts": [{"Type": "bind", "Source": str(fifo), "Target": bundle.FIFO}],
+            "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+            "LogConfig": {"Type": "none"},
+        },
+    }
+
+
+def _applied(makings: Makings, options: Options, info: Mapping[str, Any]) -> dict[str, Any]:
+    networks = {"none": "namespace of its own, loopback only", "bridge": "Docker's bridge", "host": "the host's"}
+    return {
+        "socket": str(makings.engine.path),
+        "versions": {"docker": info.get("ServerVersion"), "runtime": info.get("DefaultRuntime")},
+        "root": f"{info.get('Driver')}, writable layer by Docker",
+        "cgroups": makings.where.layout.mode,
+        "network": networks[options.network],
+        "seccomp": "default filter" if options.seccomp == "default" else "off",
+        "security_options": info.get("SecurityOptions"),
+        "ready_by": "a named pipe",
+        "channel_latency_ns": channel_latency_ns(makings.fifos / "latency"),
+    }
+
+
+def channel_latency_ns(path: Path, rounds: int = 50) -> int:
+    """Return how late a byte in a named pipe is stamped by a thread that polls it: the median of ``rounds``."""
+    fifo = peers.Fifo(path)
+    found = []
+    stamps: list[int] = []
+    try:
+        for _ in range(rounds):
+            thread = threading.Thread(target=lambda: stamps.append(_stamped(fifo)))
+            thread.start()
+            time.sleep(0.001)
+            written_ns = monotonic_ns()
+            os.write(fifo.descriptor, b"!")
+            thread.join()
+            found.append(stamps.pop() - written_ns)
+    finally:
+        fifo.close()
+    return sorted(found)[rounds // 2]
+
+
+def _stamped(fifo: peers.Fifo) -> int:
+    select.select([fifo.descriptor], [], [])
+    stamp_ns = monotonic_ns()
+    fifo.drain()
+    return stamp_ns
+
+
+def _read_back(makings: Makings, image: Image) -> dict[str, Any]:
+    """Start one container that stands still, and read what the kernel says of it; a failure is only noted."""
+    if not (image.root / peers.PROBE.lstrip("/")).is_file():
+        return {"not_read_back": f"the image has no {peers.PROBE}"}
+    instance = Instance(makings, "probe", Command((peers.PROBE,)))
+    try:
+        instance.make()
+        instance.fifo.fill()
+        container = makings.engine.create(instance.name, instance.config)
+        makings.engine.ask("POST", f"/containers/{container}/start")
+        return {"read_back": peers.read_back(instance.box, lambda: True, _PROBE_S)}
+    except EnvironmentFailure as error:
+        return {"not_read_back": error.message}
+    finally:
+        with contextlib.suppress(EnvironmentFailure):
+            instance.remove()
+
+
+class DockerSession:
+    """Starts a container for each command."""
+
+    def __init__(self, makings: Makings, applied: Mapping[str, Any]) -> None:
+        self._makings, self._applied_values = makings, applied
+        self._names = (f"s{number}" for number in itertools.count(1))
+
+    def start(self, command: Command) -> Running:
+        return DockerCommand(Instance(self._makings, next(self._names), command), command)
+
+    def applied(self) -> Mapping[str, Any]:
+        return self._applied_values
+
+    def account(self) -> tuple[Counter, ...]:
+        return ()
+
+
+class Instance:
+    """What belongs to one sample: groups, named pipe, container. Planned when it is constructed, there between ``make``
+    and ``remove`` (the container when it is created)."""
+
+    fifo: peers.Fifo
+
+    def __init__(self, makings: Makings, name: str, command: Command) -> None:
+        run = makings.workspace.cgroup_name
+        self.makings, self.nest = makings, makings.nest(name)
+        self.engine, self.name = makings.engine, f"{run}-{makings.label}-{name}"
+        self._fifo_path = makings.fifos / name
+        self._oom_kills = nest.oom_kills_of_host()
+        basis, network = makings.basis, makings.network
+        self.config = container_config(command, basis, makings.image, self.nest.path, network, run, self._fifo_path)
+
+    @property
+    def box(self) -> Path:
+        """The folder of the limits in the hierarchy that is used last."""
+        return self.nest.box.groups[-1].path
+
+    def make(self) -> None:
+        """Make all but the container. Raises EnvironmentFailure."""
+        self.fifo = peers.Fifo(self._fifo_path)
+        nest.make(self.nest)
+
+    def look(self) -> nest.Seen:
+        return nest.look(self.nest, self._oom_kills)
+
+    def remove(self) -> None:
+        """End and remove whatever there is of it. Raises EnvironmentFailure for what does not go."""
+        try:
+            self.engine.remove(self.name)
+        finally:
+            self.fifo.drain()
+            nest.end(self.nest)
+            self.fifo.close()
+
+
+class DockerCommand:
+    """One container on its way, watched by a thread of its own."""
+
+    def __init__(self, instance: Instance, command: Command) -> None:
+        self._instance, self._command = instance, command
+        self._stages: dict[str, int] = {}
+        self._output, self._frames = bytearray(), Demultiplexer()
+        self._ready_or_ended = threading.Event()
+        self._stop, self._reason = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), ""
+        self._exit_status: int | None = None
+        self._outcome: Outcome | None = None
+        self._thread = threading.Thread(target=self._live, name=instance.name, daemon=True)
+        self._thread.start()
+
+    def ready(self) -> bool:
+        self._ready_or_ended.wait()
+        return "ready" in self._stages
+
+    def wait(self) -> Outcome:
+        self._thread.join()
+        assert self._outcome
+        return self._outcome
+
+    def kill(self) -> None:
+        with contextlib.suppress(OSError):  # it has ended
+            os.eventfd_write(self._stop, 1)
+
+    def _live(self) -> None:
+        requested_ns = monotonic_ns()
+        self._deadline_ns = requested_ns + round(self._command.timeout_s * NS_PER_S)
+        complaint = None
+        try:
+            self._instance.make()
+            self._stages["cgroups"] = monotonic_ns()
+            self._run()
+        except (EnvironmentFailure, ValueError, OSError) as error:
+            complaint = error.message if isinstance(error, EnvironmentFailure) else str(error)
+        self._outcome = self._ended(requested_ns, complaint)
+        self._ready_or_ended.set()
+
+    def _run(self) -> None:
+        engine = self._instance.engine
+        target = f"/containers/{engine.create(self._instance.name, self._instance.config)}"
+        with ExitStack() as stack:
+
+            def begin(path: str, **headers: str) -> Exchange:
+                return stack.enter_context(
+                    contextlib.closing(engine.begin("POST", f"{target}/{path}", None, **headers))
+                )
+
+            output = begin("attach?stream=1&stdout=1&stderr=1", Connection="Upgrade", Upgrade="tcp").head()
+            # Its head says that the daemon has begun to wait.
+            end = begin("wait?condition=next-exit").head()
+            if not self._has_to_end(monotonic_ns()):
+                self._watch(output, end, begin("start"))
+                self._drain(output)
+
+    def _watch(self, output: Exchange, end: Exchange, start: Exchange) -> None:
+        """Poll until the daemon says that the container has ended, or can say no more."""
+        fifo, started = self._instance.fifo, False
+        poll = select.poll()
+        for descriptor in (fifo.descriptor, self._stop, output.fileno(), end.fileno(), start.fileno()):
+            poll.register(descriptor, select.POLLIN)
+        while "exited" not in self._stages:
+            found = {descriptor for descriptor, _ in poll.poll(self._patience_ms())}
+            now_ns = monotonic_ns()
+            if fifo.descriptor in found:
+                self._note_ready(now_ns)
+                poll.unregister(fifo.descriptor)
+            if output.fileno() in found and not self._hear(output):
+                poll.unregister(output.fileno())
+            if start.fileno() in found:
+                start.whole()
+                started = True
+                poll.unregister(start.fileno())
+            if end.fileno() in found:
+                self._note_end(end)
+            elif self._has_to_end(now_ns) and started:
+                self._instance.engine.kill(self._instance.name)
+
+    def _has_to_end(self, now_ns: int) -> bool:
+        """Say whether it is to be killed (again, where the daemon was just starting it)."""
+        asked = bool(select.select([self._stop], [], [], 0)[0])
+        if asked:
+            os.eventfd_read(self._stop)
+        if not asked and now_ns < self._deadline_ns:
+            return bool(self._reason)
+        if self._reason and not asked:
+            raise EngineError(f"the daemon did not end the container within {_GRACE_S:g} s")
+        late = f"not done after {self._command.timeout_s:g} s, killed"
+        self._reason = self._reason or (peers.ENDED_BY_US if asked else late)
+        self._deadline_ns = now_ns + round(_GRACE_S * NS_PER_S)
+        return True
+
+    def _patience_ms(self) -> float:
+        return max(0.0, (self._deadline_ns - monotonic_ns()) / 1e6)
+
+    def _note_ready(self, now_ns: int) -> None:
+        self._instance.fifo.drain()
+        self._stages.setdefault("ready", now_ns)
+        self._ready_or_ended.set()
+
+    def _hear(self, output: Exchange) -> bool:
+        chunk = output.read_some()
+        self._output += self._frames.feed(chunk)
+        del self._output[:-OUTPUT_TAIL_BYTES]
+        return bool(chunk)
+
+    def _note_end(self, end: Exchange) -> None:
+        found = end.json()
+        now_ns = monotonic_ns()
+        if select.select([self._instance.fifo.descriptor], [], [], 0)[0]:
+            self._note_ready(now_ns)
+        self._stages["exited"] = now_ns
+        if not isinstance(found, dict) or not isinstance(found.get("StatusCode"), int):
+            raise ValueError("the daemon answers nonsense (an end without a status)")
+        self._exit_status = found["StatusCode"]
+
+    def _drain(self, output: Exchange) -> None:
+        """Read the output to its end, which comes with that of the container unless a daemon forgets it."""
+        deadline = time.monotonic() + _GRACE_S
+        while time.monotonic() < deadline and select.select([output.fileno()], [], [], _GRACE_S)[0]:
+            if not self._hear(output):
+                return
+
+    def _ended(self, requested_ns: int, complaint: str | None) -> Outcome:
+        requested = Requested.of(self._instance.makings.basis.resources, self._instance.makings.basis.cpus)
+        seen = self._instance.look()
+        try:
+            self._instance.remove()
+        except EnvironmentFailure as error:
+            complaint = complaint or error.message
+        finally:
+            os.close(self._stop)
+        self._stages["cleaned"] = monotonic_ns()
+        broken = self._reason and f"{self._reason}; docker: {complaint}" if complaint else self._reason
+        end = peers.End("docker", self._exit_status, complaint, broken or None)
+        found = Outcome("failed", requested_ns=requested_ns, stages=self._stages, output_tail=bytes(self._output))
+        return peers.judged(found, end, seen, requested, signals_ready=self._command.signals_ready)
+
+
+ENVIRONMENT: Final = Docker()

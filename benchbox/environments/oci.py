@@ -1,0 +1,437 @@
+"""``oci``: a container by any OCI runtime (runc, crun, youki, runsc, ...), from the same image with the same limits.
+
+Per sample: cgroups, an overlay, a bundle, and the runtime's own ``run``, which starts the container, waits for its end
+and removes it. ``launch`` starts the runtime and stamps the ready byte as it does for benchbox's own container; what it
+says of the runtime's own start (``started``, ``exec``) is not said of the workload. ``exited`` is the end of the
+runtime, which is when it has removed the container.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from benchbox import native
+from benchbox.environments import bundle, peers
+from benchbox.environments.launched import (
+    LaunchedCommand,
+    Requested,
+    channel_latency_ns,
+    choose_cpus,
+    instance_limits,
+)
+from benchbox.errors import EnvironmentFailure
+from benchbox.linux import cgroups, mounts, nest, processes
+from benchbox.linux.clock import monotonic_ns
+from benchbox.linux.launch import HOST_ROOT, READY_FD, LaunchPlan
+from benchbox.model import (
+    Availability,
+    Command,
+    Counter,
+    EnvironmentSpec,
+    Image,
+    Outcome,
+    Resources,
+    Running,
+    Session,
+    Workspace,
+)
+
+KIND: Final = "oci"
+DEFAULT_RUNTIMES: Final = ("runc", "crun")
+
+#: How long the runtime may take to say its version, and to delete what it left.
+_ASKING_S: Final = 5.0
+_DELETING_S: Final = 10.0
+_PROBE_S: Final = 20.0
+_LOG_TAIL_BYTES: Final = 64 * 1024
+#: What ``launch`` sees of the container. It starts the runtime, so its ``started`` and ``exec`` are the runtime's.
+_OBSERVED: Final = ("cgroups", "ready", "exited")
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Options(BaseModel):
+    """Options of ``oci``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    runtime: str | None = Field(
+        None, min_length=1, description="name on PATH or full path; without it the first of runc, crun"
+    )
+    network: bool = Field(True, description="a network namespace of its own, or the host's network")
+    root: Literal["overlay", "bind"] = Field(
+        "overlay", description="a writable layer on tmpfs over the image, or the image read-only"
+    )
+    seccomp: Literal["default", "off"] = Field("default", description="the filter of system calls, or none")
+
+
+class Oci:
+    """See the module."""
+
+    def check(self, spec: EnvironmentSpec) -> Availability:
+        options = Options(**spec.options)
+        found = find_runtime(options.runtime)
+        if found is None:
+            wanted = options.runtime or " or ".join(DEFAULT_RUNTIMES)
+            return Availability.no(f"there is no OCI runtime {wanted}", "Debian, Ubuntu: apt install runc")
+        if os.geteuid() != 0:
+            return Availability.no("an OCI runtime with limits and an overlay needs root", "run benchbox as root")
+        if found.name == "crun" and _is_mixed(cgroups.detect()):
+            return Availability.no(
+                "crun refuses a host with controllers in both cgroup v1 and v2",
+                "set runtime: runc, or boot with pure v2",
+            )
+        return peers.availability(filtered=options.seccomp == "default")
+
+    @contextmanager
+    def open(
+        self, spec: EnvironmentSpec, image: Image, resources: Resources, workspace: Workspace
+    ) -> Iterator[Session]:
+        options = Options(**spec.options)
+        runtime = find_runtime(options.runtime)
+        if runtime is None:
+            raise EnvironmentFailure(f"there is no OCI runtime {options.runtime or ''}", hint="apt install runc")
+        with ExitStack() as stack:
+            makings = _makings(spec.label, runtime, options, image, resources, workspace, stack)
+            read_back = _read_back(makings, image)
+            yield OciSession(makings, {**_applied(makings, options), **read_back})
+
+
+def find_runtime(name: str | None) -> Path | None:
+    """Return the full path of the runtime called ``name``, of the first default one for None; None if there is none."""
+    candidates = (name,) if name else DEFAULT_RUNTIMES
+    found = next(filter(None, (shutil.which(candidate, path=_search_path()) for candidate in candidates)), None)
+    return None if found is None else Path(found).absolute()
+
+
+def _search_path() -> str:
+    """A runtime is often in a folder that is on root's PATH only."""
+    return f"{os.environ.get('PATH', '')}:{_PATH}"
+
+
+def _is_mixed(layout: cgroups.Layout) -> bool:
+    return layout.mode == "hybrid" and layout.v2 is not None and (layout.v2 / "cgroup.controllers").read_text() != "\n"
+
+
+@dataclass(frozen=True)
+class Makings:
+    """What all samples of a session are made of.
+
+    ``state`` is where the runtime keeps its own, ``bundles`` and ``layers`` hold a folder a sample. ``by_descriptor``
+    says whether it can pass the workload a descriptor to be ready on; else that is the workload's error output.
+    """
+
+    label: str
+    runtime: Path
+    root: Path
+    state: Path
+    bundles: Path
+    layers: Path | None
+    basis: bundle.Basis
+    where: nest.Hierarchies
+    workspace: Workspace
+    by_descriptor: bool
+
+    def nest(self, name: str) -> nest.Nest:
+        basis = self.basis
+        leaf = f"{self.label}-{name}"
+        limits = instance_limits(basis.resources)
+        return nest.plan(self.where, self.workspace.cgroup_name, leaf, limits, basis.cpus, basis.mems, runtime=True)
+
+
+def _makings(
+    label: str,
+    runtime: Path,
+    options: Options,
+    image: Image,
+    resources: Resources,
+    workspace: Workspace,
+    stack: ExitStack,
+) -> Makings:
+    mounts.enter_private()
+    cpus = choose_cpus(resources, workspace)
+    where = stack.enter_context(peers.hierarchies(workspace))
+    mems = cgroups.prepare(where.layout, workspace.cgroup_name)
+    state = stack.enter_context(_state(workspace, label, runtime))
+    # The runtime makes mount points that the image lacks: not in the store.
+    root = stack.enter_context(_mount_point(workspace.scratch / f"root-{label}"))
+    mounts.bind(image.root, root, read_only=True)
+    layers = None
+    if options.root == "overlay":
+        layers = stack.enter_context(_mount_point(workspace.scratch / f"layers-{label}"))
+        mounts.tmpfs(layers, mode="700")
+    profile = peers.filter_profile() if options.seccomp == "default" else None
+    swap = peers.limits_swap(where.layout, workspace.cgroup_name)
+    basis = bundle.Basis(resources, cpus, mems, swap, options.network, layers is None, profile)
+    bundles = state.parent / "bundles"
+    bundles.mkdir()
+    return Makings(label, runtime, root, state, bundles, layers, basis, where, workspace, _passes_descriptors(runtime))
+
+
+@contextmanager
+def _state(workspace: Workspace, label: str, runtime: Path) -> Iterator[Path]:
+    """Yield the folder where the runtime keeps its state, known to whoever cleans up."""
+    folder = workspace.runtime / f"oci-{label}"
+    state = folder / "state"
+    ident = shlex.join([str(runtime), "--root", str(state)])
+    workspace.ledger.record("oci", ident)
+    folder.mkdir(mode=0o700)
+    try:
+        yield state
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        workspace.ledger.release("oci", ident)
+
+
+@contextmanager
+def _mount_point(folder: Path) -> Iterator[Path]:
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        mounts.detach(folder)
+        folder.rmdir()
+
+
+def _passes_descriptors(runtime: Path) -> bool:
+    """Ask the runtime; one that does not answer is taken for one like runc."""
+    try:
+        found = processes.run([runtime, "run", "--help"], timeout_s=_ASKING_S, check=False)
+    except EnvironmentFailure:
+        return True
+    return "preserve-fds" in found.stdout + found.stderr or found.status != 0
+
+
+def _version(runtime: Path) -> str:
+    try:
+        found = processes.run([runtime, "--version"], timeout_s=_ASKING_S)
+    except EnvironmentFailure as error:
+        return f"unknown: {error.message}"
+    return found.stdout.strip().splitlines()[0] if found.stdout.strip() else "unknown"
+
+
+def _applied(makings: Makings, options: Options) -> dict[str, Any]:
+    latency_ns = channel_latency_ns(native.program("launch"), makings.basis.cpus)
+    return {
+        "runtime": str(makings.runtime),
+        "versions": {makings.runtime.name: _version(makings.runtime)},
+        "root": "overlay, writable layer on tmpfs" if options.root == "overlay" else "read-only bind",
+        "cgroups": makings.where.layout.mode,
+        "network": "namespace of its own, loopback only" if options.network else "the host's",
+        "seccomp": "default filter" if options.seccomp == "default" else "off",
+        "ready_by": "a descriptor" if makings.by_descriptor else "its error output",
+        "channel_latency_ns": latency_ns,
+    }
+
+
+class Instance:
+    """What belongs to one sample: groups, root, bundle. Planned when it is constructed, there between ``make`` and
+    ``remove``."""
+
+    def __init__(self, makings: Makings, name: str, command: Command, ready: str, fifo: Path | None = None) -> None:
+        self.makings, self.nest = makings, makings.nest(name)
+        self.id = f"{makings.workspace.cgroup_name}-{makings.label}-{name}"
+        self.bundle = makings.bundles / name
+        self._layer = makings.layers / name if makings.layers else None
+        self._oom_kills = nest.oom_kills_of_host()
+        root = self._layer / "root" if self._layer else makings.root
+        found = bundle.config(command, makings.basis, root, f"{self.nest.path}/{self.id}", ready, fifo)
+        self._config = json.dumps(found)
+
+    def make(self) -> None:
+        """Make all of it, or nothing. Raises EnvironmentFailure."""
+        try:
+            nest.make(self.nest)
+            if self._layer:
+                self._layer.mkdir()
+                mounts.overlay(self.makings.root, self._layer, self._layer / "root")
+            self.bundle.mkdir()
+            (self.bundle / "config.json").write_text(self._config)
+        except BaseException:
+            self.remove()
+            raise
+
+    @property
+    def box(self) -> Path:
+        """The folder of the limits in the hierarchy that is used last."""
+        return self.nest.box.groups[-1].path
+
+    def read_log(self) -> bytes:
+        """Return the end of what the runtime logged."""
+        try:
+            with (self.bundle / "log").open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_TAIL_BYTES))
+                return file.read(_LOG_TAIL_BYTES)
+        except OSError:
+            return b""
+
+    def words(self, *, preserved: int) -> list[str]:
+        """Return the runtime's command; it passes on that many descriptors from 3 on."""
+        passing = ["--preserve-fds", str(preserved)] if preserved else []
+        return [*self._runtime(), "run", "--bundle", str(self.bundle), *passing, self.id]
+
+    def look(self) -> nest.Seen:
+        return nest.look(self.nest, self._oom_kills)
+
+    def remove(self) -> None:
+        """End and remove whatever there still is of it. Raises EnvironmentFailure for what does not go."""
+        if (self.makings.state / self.id).exists():
+            for folder in self.nest.folders:
+                cgroups.kill_tree(folder)
+            with contextlib.suppress(EnvironmentFailure):
+                processes.run([*self._runtime(), "delete", "--force", self.id], timeout_s=_DELETING_S, check=False)
+            shutil.rmtree(self.makings.state / self.id, ignore_errors=True)
+        nest.end(self.nest)
+        if self._layer:
+            mounts.detach(self._layer / "root")
+            _remove(self._layer, "work/work", "work", "upper", "root")
+        _remove(self.bundle, "config.json", "log")
+
+    def _runtime(self) -> list[str]:
+        log = ["--log", str(self.bundle / "log"), "--log-format", "json"]
+        return [str(self.makings.runtime), "--root", str(self.makings.state), *log]
+
+
+def _remove(folder: Path, *usual: str) -> None:
+    """Remove ``folder``; quickly where there is nothing in it but what there ``usual``ly is."""
+    try:
+        for path in (folder / name for name in usual):
+            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        folder.rmdir()
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class OciSession:
+    """Starts a container for each command."""
+
+    def __init__(self, makings: Makings, applied: Mapping[str, Any]) -> None:
+        self._makings, self._applied_values = makings, applied
+        self._names = (f"s{number}" for number in itertools.count(1))
+
+    def start(self, command: Command) -> Running:
+        return OciCommand(self._makings, next(self._names), command)
+
+    def applied(self) -> Mapping[str, Any]:
+        return self._applied_values
+
+    def account(self) -> tuple[Counter, ...]:
+        return ()
+
+
+class OciCommand:
+    """One container on its way."""
+
+    def __init__(self, makings: Makings, name: str, command: Command) -> None:
+        self._command, self._requested = command, Requested.of(makings.basis.resources, makings.basis.cpus)
+        self._runtime = makings.runtime.name
+        self._outcome: Outcome | None = None
+        self._instance = Instance(makings, name, command, str(READY_FD))
+        plan = LaunchPlan(
+            tuple(self._instance.words(preserved=1 if command.signals_ready else 0)),
+            HOST_ROOT,
+            cgroups=self._instance.nest.runtime,
+            cpus=makings.basis.cpus,
+            env={"PATH": _PATH},
+            signals_ready=command.signals_ready,
+            announce=command.stays,
+        )
+        self._requested_ns = monotonic_ns()
+        self._instance.make()
+        try:
+            self._launched = LaunchedCommand(plan, native.program("launch"), Requested({}), command.timeout_s)
+        except BaseException:
+            self._instance.remove()
+            raise
+
+    def ready(self) -> bool:
+        return self._launched.ready()
+
+    def kill(self) -> None:
+        self._launched.kill()
+
+    def wait(self) -> Outcome:
+        self._outcome = self._outcome or self._ended()
+        return self._outcome
+
+    def _ended(self) -> Outcome:
+        found = self._launched.wait()
+        seen, complaint = self._instance.look(), peers.complaint(self._instance.read_log())
+        left = None
+        try:
+            self._instance.remove()
+        except EnvironmentFailure as error:
+            left = error.message
+        cleaned_ns = monotonic_ns()
+        stages = {name: found.stages[name] for name in _OBSERVED if name in found.stages} | {"cleaned": cleaned_ns}
+        found = replace(found, requested_ns=self._requested_ns, spawn_ns=None, stages=stages)
+        end = ended(found, self._runtime, complaint, left)
+        return peers.judged(found, end, seen, self._requested, signals_ready=self._command.signals_ready)
+
+
+def ended(launched: Outcome, runtime: str, complaint: str | None, left: str | None) -> peers.End:
+    """Return how the container ended, by what ``launch`` says of the runtime. Pure.
+
+    ``complaint`` is from the runtime's log, ``left`` what could not be removed.
+    """
+    broken = left
+    if broken is None and launched.exit_code is None:
+        broken = f"{runtime}: {launched.reason}" if launched.signal else launched.reason
+    return peers.End(runtime, launched.exit_code, complaint, broken)
+
+
+def _read_back(makings: Makings, image: Image) -> dict[str, Any]:
+    """Start one container that stands still, and read what the kernel says of it; a failure is only noted."""
+    if not (image.root / peers.PROBE.lstrip("/")).is_file():
+        return {"not_read_back": f"the image has no {peers.PROBE}"}
+    try:
+        return {"read_back": _probe(makings)}
+    except EnvironmentFailure as error:
+        return {"not_read_back": error.message}
+
+
+def _probe(makings: Makings) -> dict[str, Any]:
+    fifo = peers.Fifo(makings.bundles / "fifo")
+    try:
+        fifo.fill()
+        instance = Instance(makings, "probe", Command((peers.PROBE,)), bundle.FIFO, fifo.path)
+        instance.make()
+        try:
+            return _look_at(instance, fifo)
+        finally:
+            instance.remove()
+    finally:
+        fifo.close()
+
+
+def _look_at(instance: Instance, fifo: peers.Fifo) -> dict[str, Any]:
+    words, nowhere = instance.words(preserved=0), subprocess.DEVNULL
+    process = processes.spawn(words, stdout=nowhere, stderr=nowhere, env={"PATH": _PATH})
+    try:
+        return peers.read_back(instance.box, lambda: process.poll() is None, _PROBE_S)
+    except EnvironmentFailure as error:
+        raise EnvironmentFailure(peers.complaint(instance.read_log()) or error.message) from error
+    finally:
+        fifo.drain()
+        _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Let the runtime end by itself, for a moment."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_ASKING_S)
+    process.kill()
+    process.wait()
+
+
+ENVIRONMENT: Final = Oci()
