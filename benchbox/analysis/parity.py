@@ -142,7 +142,10 @@ class _Facts:
         return _at(self.record.applied, path)
 
     def seen(self, *path: str) -> tuple[Any, ...]:
-        """Return each value at ``path`` that the samples have, None (no limit) included; empty: they say nothing."""
+        """Return each value at ``path`` that the samples have, None (no limit) included; empty: they say nothing.
+
+        Where another program makes the container, what was read back once for all samples of the session stands in.
+        """
         outer, *inner = path
         found: dict[str, Any] = {}
         for value in self.samples.get(outer, ()):
@@ -150,7 +153,8 @@ class _Facts:
                 continue
             one = _at(value, inner) if inner else value
             found.setdefault(repr(one), one)
-        return tuple(found.values())
+        once = _at(self.record.applied, ("read_back", *path))
+        return tuple(found.values()) or (() if once is None else (once,))
 
     @property
     def accelerator(self) -> str | None:

@@ -12,6 +12,8 @@ from benchbox.virt.accelerator import API_VERSION
 KVM: Final = "KVM"
 UNPROVEN: Final = "KVM not proven"
 EMULATED: Final = "emulated only"
+#: Programs of others: to have none of them is no fault of a host.
+PEERS: Final = ("oci", "docker")
 
 _WHY: Final = "Only what this host offers is measured; the rest is skipped, with its reason in table and page."
 
@@ -58,7 +60,7 @@ def accelerator(facts: Facts) -> str:
 def _seen(facts: Facts, kind: str, words: Sequence[str], *, nothing: bool) -> Seen:
     offered = offer(facts, kind)
     if not offered.available:
-        judged = blocker if words or nothing else warning
+        judged = blocker if words or (nothing and kind not in PEERS) else info if kind in PEERS else warning
         return judged(f"{'required, and ' if words else ''}not offered: {offered.reason}", offered.fix)
     if kind != "vm":
         return ok("offered")

@@ -62,6 +62,8 @@ def _named(path: Path) -> Iterator[None]:
         raise
     except TimeoutError as error:
         raise EngineError(f"{path}: the daemon does not answer", hint="look why it hangs, or restart it") from error
+    except ConnectionResetError as error:
+        raise EngineError(f"{path}: the daemon closed the connection", hint="look at its log: did it crash?") from error
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise EngineError(f"{path}: no daemon listens there", hint="start it: systemctl start docker") from error
     except PermissionError as error:
@@ -117,6 +119,8 @@ class Exchange:
             content = self._response.read(_LARGEST_ANSWER_BYTES + 1)
             if len(content) > _LARGEST_ANSWER_BYTES:
                 raise ValueError(f"more than {_LARGEST_ANSWER_BYTES >> 20} MiB")
+            if self._response.length:
+                raise ValueError("cut short")
             return content
 
     def json(self) -> Any:

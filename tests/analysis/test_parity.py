@@ -188,3 +188,15 @@ def test_environments_that_were_not_measured_are_not_compared() -> None:
     assert {entry.label for aspect in found.aspects for entry in aspect.entries} == {"native"}
     nothing = parity(manifest(("native",), records=[]), {})
     assert nothing.headline == "Like for like: nothing was measured."
+
+
+def test_what_was_read_back_once_stands_in_for_what_samples_do_not_say() -> None:
+    """A container that another program makes is looked at once a session; what samples say comes first."""
+    once = {"seccomp": "filter", "capabilities": "5fb", "cpus": "9"}
+    records = [environment("native"), environment("container", applied={"read_back": once})]
+    plain = {"cpus": "1", "seccomp": "off"}
+    samples = [sample("native", 1, applied=plain), sample("container", 1, applied={"cpus": "1"})]
+    found = parity(manifest(("native", "container"), records=records), take(samples).by_cell)
+    assert state(found, "CPUs used", "container") == "same"
+    (entry,) = [e for a in found.aspects if a.name == "system call filter" for e in a.entries if e.label == "container"]
+    assert entry.value == "filter"

@@ -67,6 +67,20 @@ def test_what_is_required_and_missing_blocks(facts: Facts, required: str, blocke
     assert report.blocked is bool(blockers)
 
 
+@pytest.mark.parametrize("kind", ["oci", "docker"])
+def test_programs_of_others_are_no_fault_where_they_are_missing(kind: str) -> None:
+    """It is said, with what to do; only whoever requires them is held up."""
+    facts = replace(PERFECT, offers={**PERFECT.offers, kind: NO})
+    for required, severity in (("", "info"), (kind, "blocker")):
+        report = examine(facts, required_words(required))
+        (found,) = [item for item in report.findings if item.id == f"environment.{kind}"]
+        assert (found.severity, found.fix) == (severity, "a fix")
+        assert "a reason" in found.found
+    alone = replace(PERFECT, offers={"native": NO, kind: NO})
+    blockers = [item.id for item in examine(alone).findings if item.severity == "blocker"]
+    assert blockers == ["environment.native"]
+
+
 def test_a_missing_kvm_is_explained() -> None:
     """By the device where that is missing, else by the guest that did not boot."""
     for facts, reason, fix in (

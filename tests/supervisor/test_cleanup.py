@@ -1,5 +1,7 @@
 """What a dead run left is ended and removed, what lives or is not ours is not touched."""
 
+import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 from benchbox.linux import cgroups, processes
 from benchbox.linux.ledger import FILE_NAME, Entry, Header, Ledger
 from benchbox.supervisor import cleanup
+from tests.environments.daemons import daemon, says
 
 
 @pytest.fixture
@@ -132,6 +135,58 @@ def test_an_entry_that_makes_no_sense_remains(entry: Entry) -> None:
     assert len(cleaned.removed) == len(cleaned.remaining) == 1
     assert cleaned.remaining[0].startswith(f"{entry.kind} {entry.ident}: ")
     process.wait()
+
+
+def test_a_runtime_is_asked_to_delete_what_it_keeps(tmp_path: Path) -> None:
+    """Each container by its name, then its state goes, whatever the runtime made of that."""
+    state, log = tmp_path / "benchbox-state", tmp_path / "log"
+    runtime = tmp_path / "a runtime"
+    for status in (0, 1):
+        runtime.write_text(f'#!/bin/sh\necho "$@" >> "{log}"\nexit {status}\n')
+        runtime.chmod(0o755)
+        for name in ("c1", "c2"):
+            (state / name).mkdir(parents=True)
+        entry = Entry("oci", shlex.join([str(runtime), "--root", str(state)]))
+        assert cleanup.clean_entries("r", [entry]).removed == (f"oci {entry.ident}",)
+        assert not state.exists()
+    assert log.read_text() == "".join(f"--root {state} delete --force {name}\n" for name in ("c1", "c2")) * 2
+    assert cleanup.clean_entries("r", [entry]) == cleanup.Cleaned("r", ())
+
+
+@pytest.mark.parametrize("words", ["/bin/true --root {precious}", "/bin/true --log {ours}", "/bin/true", "'"])
+def test_state_that_is_not_benchbox_s_is_refused(words: str, tmp_path: Path) -> None:
+    """And nothing is run for it."""
+    for name in ("precious", "benchbox-ours"):
+        (tmp_path / name).mkdir()
+    ident = words.format(precious=tmp_path / "precious", ours=tmp_path / "benchbox-ours")
+    cleaned = cleanup.clean_entries("r", [Entry("oci", ident)])
+    assert (len(cleaned.remaining), cleaned.removed) == (1, ())
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_daemon_is_asked_to_remove_the_containers_of_the_run() -> None:
+    """Before the cgroups that they are in."""
+    there = [[{"Id": "abc"}], [], []]
+
+    def listed(connection: socket.socket, body: bytes) -> None:
+        says(there.pop(0))(connection, body)
+
+    with daemon({"GET /containers/json": listed, "DELETE /containers/abc": says()}) as played:
+        entry = Entry("docker", shlex.join([str(played.path), "benchbox-1"]))
+        assert cleanup.clean_entries("r", [entry]).removed == (f"docker {entry.ident}",)
+        assert played.asked[1] == "DELETE /containers/abc?force=1&v=1"
+
+
+def test_a_daemon_that_does_not_listen_any_more_is_said(tmp_path: Path) -> None:
+    """Its containers may still be there; where its socket has gone as well, it has none."""
+    path = tmp_path / "dead"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+    entry = Entry("docker", shlex.join([str(path), "benchbox-1"]))
+    (remaining,) = cleanup.clean_entries("r", [entry]).remaining
+    assert "no daemon listens there" in remaining
+    path.unlink()
+    assert cleanup.clean_entries("r", [entry]) == cleanup.Cleaned("r", ())
 
 
 def test_what_runs_goes_before_what_it_stands_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
