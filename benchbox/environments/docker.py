@@ -486,7 +486,8 @@ class DockerCommand:
                 return
 
     def _ended(self, requested_ns: int, complaint: str | None) -> Outcome:
-        requested = Requested.of(self._instance.makings.basis.resources, self._instance.makings.basis.cpus)
+        basis = self._instance.makings.basis
+        requested = Requested.of(instance_limits(basis.resources), basis.cpus)
         seen = self._instance.look()
         try:
             self._instance.remove()

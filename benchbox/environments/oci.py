@@ -333,7 +333,8 @@ class OciCommand:
     """One container on its way."""
 
     def __init__(self, makings: Makings, name: str, command: Command) -> None:
-        self._command, self._requested = command, Requested.of(makings.basis.resources, makings.basis.cpus)
+        self._command = command
+        self._requested = Requested.of(instance_limits(makings.basis.resources), makings.basis.cpus)
         self._runtime = makings.runtime.name
         self._outcome: Outcome | None = None
         self._instance = Instance(makings, name, command, str(READY_FD))

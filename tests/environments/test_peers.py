@@ -9,14 +9,14 @@ from typing import Any, Final
 import pytest
 
 from benchbox.environments import oci, peers
-from benchbox.environments.launched import Requested
+from benchbox.environments.launched import Requested, instance_limits
 from benchbox.environments.peers import End, complaint, judged
 from benchbox.linux.nest import Seen
 from benchbox.model import Counter, Outcome, Resources
 
 APPLIED: Final = {"cpus": "1", "memory_bytes": 64 << 20, "pids": 40, "cpu_quota": None}
 SEEN: Final = Seen((Counter("cpu.usage", 0.1, "s", "cgroup2 cpu.stat usage_usec"),), APPLIED, True)
-REQUESTED: Final = Requested.of(Resources(1, 64 << 20, 40), (1,))
+REQUESTED: Final = Requested.of(instance_limits(Resources(1, 64 << 20, 40)), (1,))
 FOUND: Final = Outcome("failed", requested_ns=5, stages={"ready": 7, "exited": 8}, output_tail=b"what it printed")
 
 
