@@ -1,5 +1,6 @@
 """Dynamic programs of the distribution, in every environment, from the image ``debian-start``."""
 
+import signal
 import stat
 import tempfile
 import time
@@ -13,6 +14,7 @@ from benchbox import images, native
 from benchbox.environments import environment, vm
 from benchbox.errors import EnvironmentFailure, ImageError
 from benchbox.images import distribution, inventory, tree
+from benchbox.linux import processes
 from benchbox.model import Availability, Command, EnvironmentSpec, Image, Outcome, Resources
 from benchbox.workloads import workload
 from tests.conftest import skip_unless_available
@@ -147,6 +149,25 @@ def test_a_mirror_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pyt
         images.open_image("debian-start")
     assert "127.0.0.1:9" in error.value.message
     assert list((tmp_path / "cache/distribution").iterdir()) == []
+
+
+@pytest.mark.parametrize("with_what", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_ended_while_its_image_is_made_leaves_nothing(
+    with_what: signal.Signals, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No mmdebstrap, no mount; what is half-made is swept by the next maker, which makes the image."""
+    monkeypatch.setenv("BENCHBOX_CACHE", str(tmp_path / "cache"))
+    process = runs.start(tmp_path, "run", runs.scenario(tmp_path, image="debian-start"))
+    made = tmp_path / "cache/distribution"
+    runs.eventually(lambda: list(made.glob(".making-*/made/usr/bin/*")))
+    process.send_signal(with_what)
+    status, _, err = runs.finish(process)
+    assert status == (130 if with_what == signal.SIGINT else -signal.SIGKILL), err
+    runs.eventually(lambda: not processes.with_argument(f"{made}/"), timeout_s=10)
+    assert runs.benchbox(tmp_path, "clean")[0] == 0
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    assert opened().digest
+    assert [path.name for path in made.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_guest_with_too_little_memory_is_told_how_much_it_needs(image: Image, folder: Path) -> None:
