@@ -73,6 +73,8 @@ class Command:
 
     ``signals`` is the stage that its byte ends. Environments know one byte and call it ``ready``; the engine gives it
     its name. ``stays`` says that it goes on after it is ready (a server): ``Running.ready`` then returns while it runs.
+    ``gate`` is a descriptor at whose end the start is to begin, so that several begin at one moment; an environment
+    that cannot wait for that starts at once.
     """
 
     argv: tuple[str, ...]
@@ -82,6 +84,7 @@ class Command:
     signals_ready: bool = True
     stays: bool = False
     signals: Signal = "ready"
+    gate: int | None = None
 
 
 @dataclass(frozen=True)

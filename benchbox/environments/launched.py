@@ -7,6 +7,7 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -59,7 +60,11 @@ def channel_latency_ns(program: Path, cpus: tuple[int, ...]) -> int:
 
 
 class LaunchedSession:
-    """Starts commands by ``launch``, each by the plan that ``planner`` makes for it and a fresh instance name."""
+    """Starts commands by ``launch``, each by the plan that ``planner`` makes for it and a fresh instance name.
+
+    ``reads`` is what ``model.Session.reads`` answers; ``before_first`` is called before a command that starts while
+    none runs.
+    """
 
     def __init__(
         self,
@@ -68,16 +73,31 @@ class LaunchedSession:
         applied: Mapping[str, Any],
         cpus: tuple[int, ...],
         program: Path | None = None,
+        reads: tuple[Path, ...] = (),
+        before_first: Callable[[], None] = lambda: None,
     ) -> None:
-        self._planner = planner
+        self._planner, self._reads, self._before_first = planner, reads, before_first
+        self._lock, self._running = threading.Lock(), 0
         self._requested = requested
         self._program = program or native.program("launch")
         self._names = (f"s{number}" for number in itertools.count(1))
         self._applied = {**applied, "channel_latency_ns": channel_latency_ns(self._program, cpus)}
 
     def start(self, command: Command) -> Running:
-        plan = self._planner(command, next(self._names))
-        return LaunchedCommand(plan, self._program, self._requested, command.timeout_s)
+        with self._lock:
+            if not self._running:
+                self._before_first()
+            plan = replace(self._planner(command, next(self._names)), gate_fd=command.gate)
+            self._running += 1
+        try:
+            return LaunchedCommand(plan, self._program, self._requested, command.timeout_s, self._ended)
+        except BaseException:
+            self._ended()
+            raise
+
+    def _ended(self) -> None:
+        with self._lock:
+            self._running -= 1
 
     def applied(self) -> Mapping[str, Any]:
         return self._applied
@@ -85,11 +105,22 @@ class LaunchedSession:
     def account(self) -> tuple[Counter, ...]:
         return ()
 
+    def reads(self) -> tuple[Path, ...]:
+        return self._reads
+
 
 class LaunchedCommand:
     """One running ``launch``."""
 
-    def __init__(self, plan: LaunchPlan, program: Path, requested: Requested, timeout_s: float) -> None:
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        program: Path,
+        requested: Requested,
+        timeout_s: float,
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._ended = ended
         plan = replace(plan, deadline_ms=max(1, round(timeout_s * 1000)))
         self._plan, self._requested, self._killed = plan, requested, False
         self._deadline_ns = monotonic_ns() + round((timeout_s + GRACE_S) * NS_PER_S)
@@ -99,7 +130,7 @@ class LaunchedCommand:
         words = arguments(plan, program, report_write)
         self._asked_ns = monotonic_ns()
         try:
-            passed = (report_write,) if plan.seccomp_fd is None else (report_write, plan.seccomp_fd)
+            passed = [fd for fd in (report_write, plan.seccomp_fd, plan.gate_fd) if fd is not None]
             self._process = processes.spawn(words, stdout=output_write, stderr=output_write, pass_fds=passed, env={})
         finally:
             os.close(report_write)
@@ -115,12 +146,14 @@ class LaunchedCommand:
     def wait(self) -> Outcome:
         self._drain(until_ready=False)
         self._process.wait()
+        self._ended, ended = lambda: None, self._ended
+        ended()
         spawn_ns = None
         try:
             report = parse_report(bytes(self._report))
         except EnvironmentFailure as error:
             return Outcome("failed", self._without_report(error), output_tail=bytes(self._output))
-        if report.requested_ns:
+        if report.requested_ns and self._plan.gate_fd is None:
             spawn_ns = report.requested_ns - self._asked_ns
         return outcome(report, self._plan, self._requested, spawn_ns, bytes(self._output))
 

@@ -42,18 +42,18 @@ class Native:
         cpus = choose_cpus(resources, workspace)
         mems = cgroups.prepare(layout, workspace.cgroup_name)
         limits = instance_limits(resources)
-        own = layout.roots()[-1] / workspace.cgroup_name
         with _bound_root(image.root, workspace.scratch / f"root-{spec.label}") as root:
 
             def plan(command: Command, name: str) -> LaunchPlan:
-                if not any(own.glob(f"{spec.label}-*")):
-                    _renew_tmp(root)
                 leaf = f"{spec.label}-{name}"
                 groups = cgroups.plan(layout, workspace.cgroup_name, leaf, limits, cpus, mems)
                 return native_plan(command, root, groups, cpus)
 
             applied = {"root": "read-only bind, chroot", "cgroups": layout.mode}
-            yield LaunchedSession(plan, Requested.of(limits, cpus), applied, cpus)
+            yield LaunchedSession(
+                plan, Requested.of(limits, cpus), applied, cpus,
+                reads=(image.root,), before_first=lambda: _renew_tmp(root),
+            )  # fmt: skip
 
 
 def native_plan(command: Command, root: Path, groups: cgroups.CgroupPlan, cpus: tuple[int, ...]) -> LaunchPlan:

@@ -52,7 +52,8 @@ class IdMap:
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """One start, whole. ``capabilities`` None keeps all; ``deadline_ms`` 0 is no deadline.
+    """One start, whole. ``capabilities`` None keeps all; ``deadline_ms`` 0 is no deadline. It begins when ``gate_fd``
+    is at its end, where there is one.
 
     The maps go with the namespace ``user``.
     """
@@ -78,6 +79,7 @@ class LaunchPlan:
     cwd: str = "/"
     signals_ready: bool = True
     announce: bool = False
+    gate_fd: int | None = None
     deadline_ms: int = 0
 
 
@@ -114,6 +116,7 @@ def arguments(plan: LaunchPlan, program: Path, report_fd: int) -> list[str]:
         words += ["--setenv", f"{name}={value}"]
     words += ["--ready", str(READY_FD)] if plan.signals_ready else []
     words += ["--announce"] if plan.announce else []
+    words += [] if plan.gate_fd is None else ["--gate", str(plan.gate_fd)]
     words += ["--deadline", str(plan.deadline_ms)] if plan.deadline_ms else []
     return [*words, "--", *plan.command]
 

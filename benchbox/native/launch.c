@@ -140,9 +140,9 @@ static struct {
     enum root_kind root_kind;
     const char *root, *scratch, *hostname, *working_folder, *cpus;
     long uid, gid, deadline_ms;
-    int report, ready, seccomp;
+    int report, ready, seccomp, gate;
     char **command;
-} plan = {.uid = -1, .gid = -1, .report = -1, .ready = -1, .seccomp = -1, .keep_environment = 1, .working_folder = "/"};
+} plan = {.uid = -1, .gid = -1, .report = -1, .ready = -1, .seccomp = -1, .gate = -1, .keep_environment = 1, .working_folder = "/"};
 
 /* What the child tells the parent before it executes: one shared page. */
 static struct shared {
@@ -1113,6 +1113,7 @@ static const char help[] =
     "report:\n"
     "  --report FD              write stamps (CLOCK_MONOTONIC, ns), read files and the end to FD, when all is over\n"
     "  --announce               write `ready NS` to FD at once, too\n"
+    "  --gate FD                begin when FD is at its end: several that wait for one pipe to be closed begin together\n"
     "\n"
     "  --channel-latency N      measure nothing but the channel: N round trips over a pipe, median ns one way\n"
     "\n"
@@ -1291,6 +1292,7 @@ static void parse_option(const char *option)
     else if (!strcmp(option, "--ready")) plan.ready = (int)number_argument(option, 1000);
     else if (!strcmp(option, "--deadline")) plan.deadline_ms = number_argument(option, INT_MAX);
     else if (!strcmp(option, "--report")) plan.report = (int)number_argument(option, INT_MAX);
+    else if (!strcmp(option, "--gate")) plan.gate = (int)number_argument(option, INT_MAX);
     else misuse("unknown option '%s'", option);
 }
 
@@ -1305,6 +1307,18 @@ static void check_plan(void)
     if ((plan.namespaces & CLONE_NEWUSER) && (!plan.uid_map.count || !plan.gid_map.count)) misuse("%s", "--unshare-user needs --uid-map and --gid-map");
     if (plan.ready >= 0 && plan.ready < 3) misuse("%s", "--ready needs a descriptor above 2");
     if (plan.announce && plan.report < 0) misuse("%s", "--announce needs --report");
+}
+
+/* Waits until nobody holds the other end of the gate any more. What was asked for only begins then: the request is
+ * stamped anew. */
+static void wait_at_gate(void)
+{
+    char byte;
+    ssize_t length;
+    while ((length = read(plan.gate, &byte, 1)) > 0 || (length < 0 && errno == EINTR)) { }
+    seen.requested_ns = now_ns();
+    if (length < 0) die("cannot wait at the gate, descriptor %d", plan.gate);
+    close(plan.gate);
 }
 
 /* ---- the other two things this program can be ---- */
@@ -1395,6 +1409,7 @@ int main(int argc, char **argv)
     load_filter();
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) die("cannot map a page");
+    if (plan.gate >= 0) wait_at_gate();
     start_and_watch();
     if (plan.report >= 0)
         for (int i = 0; i < plan.read_count; i++) report_cgroup_file(&plan.reads[i]);

@@ -1,17 +1,26 @@
 """How a launcher's report becomes a judged outcome: pure."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchbox.environments.launched import Requested, choose_cpus, instance_limits, outcome
+from benchbox.environments.launched import (
+    LaunchedCommand,
+    LaunchedSession,
+    Requested,
+    choose_cpus,
+    instance_limits,
+    outcome,
+)
 from benchbox.errors import EnvironmentFailure
 from benchbox.linux.cgroups import CgroupPlan, Group, Limits
 from benchbox.linux.launch import LaunchPlan, Report, Root
-from benchbox.model import Outcome, Resources, Workspace
+from benchbox.model import Command, Outcome, Resources, Workspace
 
 RESOURCES = Resources(memory_bytes=4096, pids=9)
 REQUESTED = Requested.of(instance_limits(RESOURCES), (0,))
@@ -148,6 +157,62 @@ def test_an_environment_gets_the_first_of_its_cpus() -> None:
     assert choose_cpus(Resources(cpus=2), place) == (2, 3)
     with pytest.raises(EnvironmentFailure, match="asks for 3 CPUs, this host has 2"):
         choose_cpus(Resources(cpus=3), place)
+
+
+@pytest.fixture
+def idle(tmp_path: Path) -> Iterator[tuple[LaunchedSession, list[str]]]:
+    """Yield a session whose ``launch`` is a script that reports a good end, and what it was asked to prepare."""
+    program = tmp_path / "launch"
+    report = "requested 9000000000000000000\\nend exit 0\\n"
+    program.write_text(f"#!/bin/sh\necho 5\n[ $1 = --report ] && printf '{report}' > /proc/self/fd/$2\nexit 0\n")
+    program.chmod(0o755)
+    log: list[str] = []
+
+    def plan(command: Command, name: str) -> LaunchPlan:
+        log.append(f"plan {name}")
+        return PLAN
+
+    yield (
+        LaunchedSession(
+            plan, REQUESTED, {}, (0,), program, reads=(Path("/image"),), before_first=lambda: log.append("prepare")
+        ),
+        log,
+    )
+
+
+def test_what_commands_share_is_renewed_only_while_none_runs(idle: tuple[LaunchedSession, list[str]]) -> None:
+    """The second of two that overlap finds what the first has left."""
+    session, log = idle
+    first, second = session.start(Command(("/x",))), session.start(Command(("/x",)))
+    first.wait()
+    third = session.start(Command(("/x",)))
+    second.wait()
+    third.wait()
+    third.wait()
+    session.start(Command(("/x",))).wait()
+    assert log == ["prepare", "plan s1", "plan s2", "plan s3", "prepare", "plan s4"]
+    assert session.reads() == (Path("/image"),)
+
+
+def test_a_start_from_several_threads_gets_each_name_once(idle: tuple[LaunchedSession, list[str]]) -> None:
+    """Names decide cgroups and layers."""
+    session, log = idle
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: session.start(Command(("/x",))).wait(), range(40)))
+    assert sorted(entry for entry in log if entry.startswith("plan")) == sorted(f"plan s{n}" for n in range(1, 41))
+
+
+def test_the_time_at_a_gate_is_no_time_to_start_the_launcher(idle: tuple[LaunchedSession, list[str]]) -> None:
+    """It waits for the others there; alone it is told how long that took."""
+    session, _ = idle
+    alone = session.start(Command(("/x",))).wait()
+    assert alone.spawn_ns and alone.spawn_ns > 0
+    reader, writer = os.pipe()
+    os.close(writer)
+    running = session.start(Command(("/x",), gate=reader))
+    os.close(reader)
+    assert isinstance(running, LaunchedCommand)
+    assert running.wait().spawn_ns is None
 
 
 def test_all_resources_become_limits() -> None:

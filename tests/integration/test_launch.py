@@ -191,6 +191,32 @@ def test_ready_is_announced_at_once(root: Path) -> None:
     os.close(reader)
 
 
+def test_those_that_wait_at_one_gate_begin_together(root: Path) -> None:
+    """Not before it opens, and then all of them: their request is that moment, not the start of ``launch``."""
+    gate, holder = os.pipe2(os.O_CLOEXEC)
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    words = ("--gate", str(gate), "--report", str(writer), "--chroot", root, "--", "/bin/busybox", "true")
+    started = [subprocess.Popen(arguments(*words), pass_fds=(gate, writer)) for _ in range(4)]
+    os.close(writer)
+    time.sleep(0.1)
+    assert [process.poll() for process in started] == [None] * 4
+    opened_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    os.close(holder)
+    assert [process.wait(10) for process in started] == [0] * 4
+    with os.fdopen(reader, "rb") as file:
+        requested = [int(found) for found in re.findall(rb"^requested (\d+)$", file.read(), re.MULTILINE)]
+    os.close(gate)
+    assert len(requested) == 4
+    assert opened_ns <= min(requested)
+    assert max(requested) < opened_ns + 50_000_000
+
+
+def test_a_gate_that_is_not_there_is_named() -> None:
+    """Nothing is started."""
+    found = launch("--gate", "77", "--", "/bin/true")
+    assert (found.status, "cannot wait at the gate, descriptor 77" in found.err) == (125, True)
+
+
 def test_what_is_said_after_the_first_byte_is_not_listened_to(root: Path) -> None:
     """And does no harm: the descriptor stays open."""
     found = reported("--chroot", root, "--ready", "3", *shell("printf abc >&3; printf d >&3; busybox usleep 50000"))

@@ -68,12 +68,13 @@ def test_every_other_part_of_a_plan_has_its_option() -> None:
     plan = replace(
         PLAIN, cpus=(0, 1, 2), namespaces=("pid", "net"), hostname="box", loopback=True, uid=0, gid=5,
         capabilities=(0, 10), no_new_privs=True, seccomp_fd=9, env={"A": "b c"}, cwd="/data",
-        announce=True, deadline_ms=1500,
+        announce=True, gate_fd=8, deadline_ms=1500,
     )  # fmt: skip
     assert after_report(plan) == [
         "--cpus", "0-2", "--unshare-pid", "--unshare-net", "--hostname", "box", "--loopback", "--chroot", "/image",
         "--uid", "0", "--gid", "5", "--cap-keep", "0,10", "--no-new-privs", "--seccomp", "9",
-        "--chdir", "/data", "--clearenv", "--setenv", "A=b c", "--ready", "3", "--announce", "--deadline", "1500",
+        "--chdir", "/data", "--clearenv", "--setenv", "A=b c", "--ready", "3", "--announce", "--gate", "8",
+        "--deadline", "1500",
         "--", "/bin/true", "-x",
     ]  # fmt: skip
 
