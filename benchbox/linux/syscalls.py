@@ -1,6 +1,7 @@
 """The few system calls that Python's standard library lacks, each named as its man page."""
 
 import ctypes
+import errno
 import os
 from typing import Final
 
@@ -21,6 +22,8 @@ MS_BIND: Final = 4096
 MS_REC: Final = 16384
 MS_PRIVATE: Final = 1 << 18
 MNT_DETACH: Final = 2
+PROT_READ: Final = 1
+MAP_SHARED: Final = 1
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 
@@ -31,6 +34,10 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
 _libc.unshare.argtypes = (ctypes.c_int,)
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 _libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 
 
@@ -59,6 +66,32 @@ def umount2(target: str, flags: int = 0) -> None:
 def prctl(option: int, argument: int) -> None:
     """prctl(2) for options with one number. Raises OSError."""
     _check(_libc.prctl(option, argument, 0, 0, 0), "prctl")
+
+
+def map_file(descriptor: int, size_bytes: int) -> int:
+    """Return the address at which the first ``size_bytes`` of an open file are mapped, shared and read-only: mmap(2).
+
+    Unlike ``mmap.mmap`` it keeps no descriptor open. Raises OSError.
+    """
+    address: int | None = _libc.mmap(None, size_bytes, PROT_READ, MAP_SHARED, descriptor, 0)
+    if address is None or address == ctypes.c_void_p(-1).value:
+        number = ctypes.get_errno()
+        raise OSError(number, f"mmap: {os.strerror(number)}")
+    return address
+
+
+def unmap(address: int, size_bytes: int) -> None:
+    """munmap(2). Raises OSError."""
+    _check(_libc.munmap(address, size_bytes), "munmap")
+
+
+def mincore(address: int, size_bytes: int) -> bytes:
+    """Return a byte for each page that is mapped from ``address`` on: 1 if it is in memory, else 0. Raises OSError."""
+    pages = ctypes.create_string_buffer(-(-size_bytes // os.sysconf("SC_PAGE_SIZE")))
+    while _libc.mincore(address, size_bytes, pages) < 0:
+        if ctypes.get_errno() != errno.EAGAIN:
+            _check(-1, "mincore")
+    return pages.raw
 
 
 class _MountAttributes(ctypes.Structure):
