@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
 
-from benchbox.model import Command, Counter, Metric, Outcome, Running, Session, Status
-from benchbox.record import AbandonedCell, CounterValue, MetricValue, Sample
+from benchbox import together
+from benchbox.caches import Seen
+from benchbox.model import HEADLINE_METRICS, Command, Counter, Metric, Outcome, Running, Session, Status
+from benchbox.record import AbandonedCell, CounterValue, Instance, MetricValue, Sample
+from benchbox.together import Together
 from benchbox.workloads import stages
 
 #: A cell that failed this often in the same way is not tried again.
@@ -24,7 +27,10 @@ Emit = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """One cell as the loop needs it: where it runs, what, and how to read the outcome."""
+    """One cell as the loop needs it: where it runs, what, and how to read the outcome.
+
+    ``parallel`` instances of it are started at one moment and are one sample; None is one alone.
+    """
 
     id: str
     environment: str
@@ -32,6 +38,7 @@ class PlannedCell:
     params: Mapping[str, str | int | float]
     command: Command
     parse: Callable[[Outcome], tuple[Metric, ...]]
+    parallel: int | None = None
 
 
 class Conditions(Protocol):
@@ -39,6 +46,10 @@ class Conditions(Protocol):
 
     def settle(self) -> None:
         """Wait until the previous sample is gone, and bring the host into the state that every sample starts from."""
+
+    def cache(self, environment: str) -> Callable[[], Seen]:
+        """Bring what the environment reads into or out of the page cache; the returned function says after the sample
+        what was seen of it."""
 
     def noise(self) -> Callable[[], dict[str, float]]:
         """Begin to watch; the returned function ends it and says what was seen."""
@@ -50,6 +61,14 @@ class Sink(Protocol):
     def append(self, sample: Sample) -> None: ...
 
     def sync(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Around:
+    """What was seen around a sample, see ``Conditions``."""
+
+    noise: Mapping[str, float] = field(default_factory=dict)
+    cache: Seen = field(default_factory=Seen)
 
 
 @dataclass(frozen=True)
@@ -138,14 +157,17 @@ class Engine:
 
     def _measure(self, cell: PlannedCell, place: _Place) -> Sample:
         self._conditions.settle()
+        cache = self._conditions.cache(cell.environment)
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         noise = self._conditions.noise()
-        running = self._running = self._sessions[cell.environment].start(cell.command)
+        running = self._running = _start(cell, self._sessions[cell.environment])
         if self._stop.is_set():
             running.kill()
         outcome = running.wait()
         self._running = None
-        return sample_of(cell, place, started_at, outcome, noise())
+        around = Around(noise(), cache())
+        instances = running.outcomes if isinstance(running, Together) else ()
+        return sample_of(cell, place, started_at, outcome, around, instances)
 
     def _keep(self, sample: Sample) -> None:
         self._sink.append(sample)
@@ -154,19 +176,30 @@ class Engine:
             self._emit({"event": "abandoned", "cell": abandoned.cell, "reason": abandoned.reason})
 
 
+def _start(cell: PlannedCell, session: Session) -> Running:
+    return Together(session, cell.command, cell.parallel) if cell.parallel else session.start(cell.command)
+
+
 def sample_of(
-    cell: PlannedCell, place: _Place, started_at: str, outcome: Outcome, noise: Mapping[str, float]
+    cell: PlannedCell,
+    place: _Place,
+    started_at: str,
+    outcome: Outcome,
+    around: Around,
+    instances: Sequence[Outcome] = (),
 ) -> Sample:
-    """Return the record of one outcome. Pure."""
+    """Return the record of one outcome, which is that of all ``instances`` where there are several. Pure."""
     outcome = stages.signalled(outcome, cell.command.signals)
     status, reason = judge(outcome)
+    if status == "ok" and around.cache.objection:
+        status, reason = "invalid", around.cache.objection
     metrics: dict[str, Metric] = {}
     if status == "ok":
         try:
-            metrics = stages.stage_metrics(outcome) | {metric.name: metric for metric in cell.parse(outcome)}
+            metrics = _metrics(cell, outcome, instances)
         except ValueError as error:
             status, reason = "invalid", f"the output is not what the workload should print: {error}"
-    flags = dict(outcome.flags) | ({"throttled": "yes"} if _throttled(outcome.counters) else {})
+    flags = {**outcome.flags, **around.cache.flags, **({"throttled": "yes"} if _throttled(outcome.counters) else {})}
     return Sample(
         cell=cell.id,
         environment=cell.environment,
@@ -186,12 +219,26 @@ def sample_of(
         spawn_ns=outcome.spawn_ns,
         guest=dict(outcome.guest),
         metrics={name: stored(metric) for name, metric in metrics.items()},
-        counters=stored_counters(outcome.counters),
+        counters=stored_counters((*outcome.counters, *around.cache.counters)),
         applied=dict(outcome.applied),
-        noise=dict(noise),
+        noise=dict(around.noise),
         output_tail=outcome.output_tail.decode(errors="replace"),
         console_tail=outcome.console_tail,
+        instances=[_instance(stages.signalled(each, cell.command.signals), outcome.requested_ns) for each in instances],
     )
+
+
+def _metrics(cell: PlannedCell, outcome: Outcome, instances: Sequence[Outcome]) -> dict[str, Metric]:
+    if instances:
+        return together.metrics(instances, cell.parse)
+    return stages.stage_metrics(outcome) | {metric.name: metric for metric in cell.parse(outcome)}
+
+
+def _instance(outcome: Outcome, first_ns: int) -> Instance:
+    """Return one of several for the record; one that never began has no stamps."""
+    asked_ns = outcome.requested_ns
+    offsets = {name: at_ns - asked_ns for name, at_ns in outcome.stages.items()}
+    return Instance(outcome.status, outcome.reason, asked_ns - first_ns if asked_ns else None, offsets)
 
 
 def judge(outcome: Outcome) -> tuple[Status, str | None]:
@@ -217,7 +264,7 @@ def _throttled(counters: Sequence[Counter]) -> bool:
 def sample_event(sample: Sample) -> dict[str, Any]:
     """Return what a progress display needs to know of ``sample``; the whole account stays on disk."""
     elapsed_ns = sample.stages.get("cleaned", max(sample.stages.values(), default=0))
-    ready = sample.metrics.get("startup.ready") or sample.metrics.get("startup.served")
+    ready = next((sample.metrics[name] for name in HEADLINE_METRICS if name in sample.metrics), None)
     return {
         "event": "sample",
         "cell": sample.cell,

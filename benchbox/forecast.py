@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchbox import images, plan, record
+from benchbox import host, images, plan, record
 from benchbox.environments import environment
-from benchbox.scenario import Scenario, cells
+from benchbox.model import EnvironmentSpec
+from benchbox.scenario import PARALLEL, SMALLER, Cell, Scenario, cells, too_large
 from benchbox.units import format_duration, format_size
 
 #: What a sample takes where nothing has been measured here yet, in s. A guest's is that of emulation, the slower case.
@@ -39,6 +40,8 @@ class Forecast:
     cells: tuple[str, ...]
     order: tuple[tuple[str, ...], ...]
     rounds: int
+    cache: str
+    parallel: tuple[int, ...]
     duration_s: float
     duration_basis: str
     environments: tuple[EnvironmentForecast, ...]
@@ -49,13 +52,13 @@ class Forecast:
 
 def forecast(scenario: Scenario, results: Path, required: Sequence[str] = ()) -> Forecast:
     """Look at this host and at earlier runs of the scenario; nothing is started or written."""
-    offers = tuple(_offer(spec, required) for spec in scenario.environments)
+    offers = tuple(_offer(spec, scenario, required) for spec in scenario.environments)
     available = {offer.label for offer in offers if offer.available}
     planned = tuple(cell.id for cell in cells(scenario))
     measured = [cell for cell in cells(scenario) if cell.environment in available]
     earlier = _earlier_s(scenario.name, results)
     kinds = {spec.label: spec.kind for spec in scenario.environments}
-    typical = {cell.id: earlier.get(cell.id, _TYPICAL_S.get(kinds[cell.environment], 1.0)) for cell in measured}
+    typical = {cell.id: earlier.get(cell.id, _rough_s(cell, kinds[cell.environment])) for cell in measured}
     known = [cell.id for cell in measured if cell.id in earlier]
     cached = sum(images.disk_bytes().values())
     return Forecast(
@@ -63,6 +66,8 @@ def forecast(scenario: Scenario, results: Path, required: Sequence[str] = ()) ->
         planned,
         plan.order(planned, scenario.rounds, scenario.seed),
         scenario.rounds,
+        scenario.cache,
+        scenario.parallel,
         plan.estimate_s([cell.id for cell in measured], scenario.rounds, typical)
         + 0.015 * len(measured) * scenario.rounds,
         _basis(len(known), len(measured)),
@@ -71,6 +76,11 @@ def forecast(scenario: Scenario, results: Path, required: Sequence[str] = ()) ->
         cached,
         0 if cached else _FIRST_TIME_BYTES,
     )
+
+
+def _rough_s(cell: Cell, kind: str) -> float:
+    """Return what a sample of ``cell`` takes where none is known: several at once share the same CPUs."""
+    return _TYPICAL_S.get(kind, 1.0) * int(cell.params.get(PARALLEL, 1))
 
 
 def _basis(known: int, measured: int) -> str:
@@ -83,8 +93,10 @@ def _basis(known: int, measured: int) -> str:
     )
 
 
-def _offer(spec: Any, required: Sequence[str]) -> EnvironmentForecast:
+def _offer(spec: EnvironmentSpec, scenario: Scenario, required: Sequence[str]) -> EnvironmentForecast:
     offer = environment(spec.kind).check(spec)
+    if problem := too_large(scenario, spec.kind, host.available_memory_bytes()):
+        return EnvironmentForecast(spec.label, spec.kind, False, problem, SMALLER, required=True)
     needed = any(word.partition(":")[0] in (spec.kind, spec.label) for word in required)
     return EnvironmentForecast(spec.label, spec.kind, offer.available, offer.reason, offer.fix, needed)
 
@@ -114,6 +126,7 @@ def as_text(found: Forecast, *, brief: bool = False) -> str:
     """Return it for a terminal; ``brief`` leaves the order out."""
     lines = [f"{found.name}: {len(found.cells)} cells, {found.rounds} rounds and one to prime"]
     lines += [f"  time      about {format_duration(found.duration_s)} ({found.duration_basis})"]
+    lines += [f"  start     {_start(found)}"]
     lines += [f"  record    about {format_size(found.record_bytes)}"]
     lines += [f"  cache     {format_size(found.cache_bytes)} there" + _missing(found.cache_missing_bytes)]
     lines += ["environments"] + [_environment_line(item) for item in found.environments]
@@ -122,6 +135,16 @@ def as_text(found: Forecast, *, brief: bool = False) -> str:
             f"  {_round_name(number)}: {' > '.join(names)}" for number, names in enumerate(found.order)
         ]
     return "\n".join(lines)
+
+
+def _start(found: Forecast) -> str:
+    """Say in which state of the page cache and how many at once."""
+    caches = {
+        "warm": "warm: what it reads is in the host's page cache",
+        "cold": "cold: what it reads is dropped from the host's page cache before each sample",
+    }
+    counts = ", ".join(map(str, found.parallel))
+    return caches[found.cache] + ("" if found.parallel == (1,) else f"; at once: {counts}")
 
 
 def _missing(size_bytes: int) -> str:

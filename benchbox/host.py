@@ -228,6 +228,11 @@ def parse_cpuinfo(text: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, separator, value in pairs if separator}
 
 
+def available_memory_bytes(root: Path = Path("/")) -> int | None:
+    """Return how much memory can be had without swapping (MemAvailable), None if this host does not say."""
+    return parse_meminfo(_text(root, "proc/meminfo")).get("MemAvailable")
+
+
 def parse_meminfo(text: str) -> dict[str, int]:
     """Return the fields of /proc/meminfo that are sizes, in bytes."""
     found = re.findall(r"^(\S+):\s+(\d+) kB$", text, re.MULTILINE)

@@ -22,6 +22,10 @@ STAGES: Final = ("cgroups", "started", "isolated", "agent", "exec", "ready", "se
 #: What the byte of a workload may mean: its first own instruction, or a server's first answered request.
 Signal = Literal["ready", "served"]
 
+#: What a sample is about: the first of these metrics that it has. A server has no ``startup.ready``, and several that
+#: were started at once have one number for all.
+HEADLINE_METRICS: Final = ("startup.ready", "startup.served", "parallel.all_ready")
+
 #: The environment variable through which a workload learns where to write its ready byte:
 #: a path, or the number of an open descriptor.
 READY_VARIABLE: Final = "BENCHBOX_READY"
@@ -206,6 +210,11 @@ class Session(Protocol):
 
     def account(self) -> tuple[Counter, ...]:
         """What preparing the session cost, apart from its samples."""
+
+    def reads(self) -> tuple[Path, ...]:
+        """The files, and the folders with all below them, that a start reads on this host.
+
+        They can then be made cold or warm. Empty where that is not known: it cannot be measured cold then."""
 
 
 class Environment(Protocol):

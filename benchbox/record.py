@@ -24,8 +24,8 @@ from pydantic.dataclasses import dataclass as stored_dataclass
 from benchbox.errors import RecordError
 from benchbox.model import Status
 
-#: 1: first format.
-FORMAT_VERSION: Final = 1
+#: 1: first format. 2: ``instances`` of a sample.
+FORMAT_VERSION: Final = 2
 
 
 _STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -53,12 +53,26 @@ class CounterValue:
     source: str
 
 
+@stored_dataclass(frozen=True, slots=True, config=_STRICT)
+class Instance:
+    """One of several that were started at the same moment.
+
+    ``requested_ns`` is after the sample's request (None for one that never began), ``stages`` are ns after its own.
+    """
+
+    status: Status
+    reason: str | None
+    requested_ns: int | None
+    stages: dict[str, int]
+
+
 class Sample(_Stored):
     """One cell in one round.
 
     ``round`` counts from 1; the discarded priming round is 0. ``position`` counts from 0 in the round, ``predecessor``
     is the cell measured just before (None for the first). ``stages`` are ns after ``requested_ns`` (host
     CLOCK_MONOTONIC), in the order of ``model.STAGES``; ``guest`` are ns that a guest's own clock measured.
+    ``instances`` are those that it consists of where several were started at once.
     """
 
     format: int = FORMAT_VERSION
@@ -85,6 +99,7 @@ class Sample(_Stored):
     noise: dict[str, float] = Field(default_factory=dict)
     output_tail: str = ""
     console_tail: str = ""
+    instances: list[Instance] = Field(default_factory=list)
 
 
 class CellRecord(_Stored):

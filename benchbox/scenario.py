@@ -14,7 +14,7 @@ from functools import cache, reduce
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic import create_model as new_model
 
 from benchbox import environments, images, workloads
@@ -24,10 +24,17 @@ from benchbox.environments.sizes import Size
 from benchbox.errors import RecordError, ScenarioError, UsageError
 from benchbox.model import EnvironmentSpec, Resources
 from benchbox.record import format_pairs
+from benchbox.units import format_size
 
 Parameter = str | int | float | bool
+CacheState = Literal["warm", "cold"]
 
 MAX_ROUNDS: Final = 10_000
+MAX_PARALLEL: Final = 64
+#: The parameter of a cell that says how many instances are started at once.
+PARALLEL: Final = "parallel"
+#: What helps where guests at once do not fit into memory.
+SMALLER: Final = "lower parallel or resources.memory"
 _CONTROL_SUFFIX: Final = "-control"
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 #: What a guest's ``kernel`` may be besides a path, see images.find_kernel.
@@ -51,7 +58,8 @@ class WorkloadSpec:
 class Scenario:
     """What to measure. Labels are unique, ``baseline`` is one of them, every option and parameter is filled in.
 
-    With ``control`` there is a second environment like the baseline, called ``control_label(baseline)``.
+    With ``control`` there is a second environment like the baseline, called ``control_label(baseline)``. ``parallel``
+    is how many instances are started at once: a number, or several, each of which is a cell.
     """
 
     name: str
@@ -66,6 +74,8 @@ class Scenario:
     settle_ms: float = 5.0
     timeout_s: float = 60.0
     control: bool = False
+    cache: CacheState = "warm"
+    parallel: tuple[int, ...] = (1,)
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,7 @@ def loads(text: str, name: str) -> Scenario:
 def resolved(scenario: Scenario) -> dict[str, Any]:
     """Return ``scenario`` in JSON types with every default filled in; as YAML it is a scenario file again."""
     data = dataclasses.asdict(scenario)
+    data["parallel"] = list(scenario.parallel)
     data["resources"]["memory"] = data["resources"].pop("memory_bytes")
     data["environments"] = [{"kind": e.kind, "label": e.label, **e.options} for e in scenario.environments]
     data["workloads"] = [{"name": w.name, **w.params} for w in scenario.workloads]
@@ -136,9 +147,31 @@ def control_label(baseline: str) -> str:
 
 
 def cells(scenario: Scenario) -> tuple[Cell, ...]:
-    """Return every (environment, workload, parameters) of ``scenario``, in the order of the file."""
+    """Return every (environment, workload, parameters) of ``scenario``, in the order of the file.
+
+    With ``parallel`` each comes once for each number of instances, which is then one of its parameters.
+    """
+    counts = [{}] if scenario.parallel == (1,) else [{PARALLEL: count} for count in scenario.parallel]
     return tuple(
-        _cell(environment.label, workload) for environment in scenario.environments for workload in scenario.workloads
+        _cell(environment.label, dataclasses.replace(workload, params={**workload.params, **count}))
+        for environment in scenario.environments
+        for workload in scenario.workloads
+        for count in counts
+    )
+
+
+def too_large(scenario: Scenario, kind: str, available_bytes: int | None) -> str | None:
+    """Say why the guests of ``scenario`` that are to run at once do not fit into ``available_bytes``; None if they do.
+
+    What is no guest takes only what it touches, its limit is no need. One guest alone is left to the host.
+    """
+    count = max(scenario.parallel)
+    needed_bytes = count * scenario.resources.memory_bytes
+    if kind != "vm" or count == 1 or available_bytes is None or needed_bytes <= available_bytes:
+        return None
+    return (
+        f"{count} guests at once of {format_size(scenario.resources.memory_bytes)} need {format_size(needed_bytes)}, "
+        f"this host has {format_size(available_bytes)} available"
     )
 
 
@@ -159,6 +192,7 @@ def select(scenario: Scenario, only: str | None) -> Scenario:
         scenario,
         environments=kept,
         workloads=tuple(w for w in scenario.workloads if w.name in wanted.get("workload", {w.name})),
+        parallel=tuple(count for count in scenario.parallel if str(count) in wanted.get(PARALLEL, {str(count)})),
         baseline=scenario.baseline if scenario.baseline in labels else labels[0],
         control=scenario.control and scenario.baseline in labels,
     )
@@ -204,13 +238,14 @@ def _parse_only(only: str, scenario: Scenario) -> dict[str, set[str]]:
     names = {
         "env": [environment.label for environment in scenario.environments],
         "workload": [workload.name for workload in scenario.workloads],
+        PARALLEL: [str(count) for count in scenario.parallel],
     }
     wanted: dict[str, set[str]] = {}
     for part in only.split(","):
         kind, _, name = part.strip().partition(":")
         if kind not in names:
             meant = near(kind, [*names, *(f"{key}:{each}" for key in names for each in names[key])])
-            raise UsageError(f"--only: expected env:LABEL or workload:NAME; got '{part}'", hint=meant)
+            raise UsageError(f"--only: expected env:LABEL, workload:NAME or parallel:N; got '{part}'", hint=meant)
         if name not in names[kind]:
             raise UsageError(f"--only: {kind}: {not_one_of(name, names[kind])}", hint=near(name, names[kind]))
         wanted.setdefault(kind, set()).add(name)
@@ -234,6 +269,23 @@ def _slug(text: str) -> str:
     return text
 
 
+def _counts(value: Any) -> Any:
+    """Return ``value`` as a list, whose numbers go up and come once each."""
+    counts = value if isinstance(value, list) else [value]
+    numbers = [count for count in counts if isinstance(count, int) and not isinstance(count, bool)]
+    if len(numbers) != len(counts) or not counts or not all(1 <= count <= MAX_PARALLEL for count in numbers):
+        raise ValueError(f"expected whole numbers from 1 to {MAX_PARALLEL}, such as [1, 2, 4]")
+    if numbers != sorted(set(numbers)):
+        raise ValueError("expected each number once, the smallest first")
+    return numbers
+
+
+_Count = {"type": "integer", "minimum": 1, "maximum": MAX_PARALLEL}
+_Parallel = Annotated[
+    list[int],
+    BeforeValidator(_counts),
+    WithJsonSchema({"anyOf": [_Count, {"type": "array", "items": _Count, "minItems": 1, "uniqueItems": True}]}),
+]
 _Slug = Annotated[str, AfterValidator(_slug), WithJsonSchema({"type": "string", "pattern": f"^{_SLUG.pattern}$"})]
 
 
@@ -269,6 +321,8 @@ class _File(_Strict):
     seed: int = Field(default=1, ge=0, lt=1 << 63, description="decides the order of cells")
     resources: _Resources = Field(default=_Resources())
     control: bool = Field(default=False, description="measure the baseline twice, to know what noise can show")
+    cache: CacheState = Field(default="warm", description="whether the host's page cache holds what a start reads")
+    parallel: _Parallel = Field(default=[1], description="how many instances are started at once; several: a cell each")
     settle_ms: float = Field(default=5.0, ge=0, le=60_000, description="pause between two samples, in ms")
     timeout_s: float = Field(default=60.0, gt=0, le=86_400, description="limit of one sample, in s")
 
@@ -491,6 +545,8 @@ def _scenario(file: Any) -> Scenario:
         settle_ms=file.settle_ms,
         timeout_s=file.timeout_s,
         control=file.control,
+        cache=file.cache,
+        parallel=tuple(file.parallel),
     )
 
 

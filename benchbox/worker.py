@@ -19,16 +19,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from benchbox import host, images, record
+from benchbox import caches, host, images, record
+from benchbox.caches import Cache, Seen
 from benchbox.engine import Engine, PlannedCell, stored_counters
 from benchbox.environments import environment
-from benchbox.errors import BenchboxError, RecordError, UnavailableError
+from benchbox.errors import BenchboxError, EnvironmentFailure, RecordError, UnavailableError
 from benchbox.linux import mounts, processes
 from benchbox.linux.ledger import Ledger
 from benchbox.model import EnvironmentSpec, Image, Session, Workspace
 from benchbox.noise import NoiseMeter, between
 from benchbox.record import EnvironmentRecord, ImageRecord, Manifest, RunFolder, Sample
-from benchbox.scenario import Cell, Scenario, cells, from_resolved, resolved
+from benchbox.scenario import PARALLEL, SMALLER, Cell, Scenario, cells, from_resolved, resolved, too_large
 from benchbox.workloads import TABLE as WORKLOADS
 
 Job = Mapping[str, Any]
@@ -39,9 +40,10 @@ STOPPED: Final = "stopped by the user; what was measured is kept"
 
 @dataclass
 class Prepared:
-    """What the preparation of all environments brought: sessions by label, and a record of each environment."""
+    """What the preparation of all environments brought: sessions and what they read by label, and a record of each."""
 
     sessions: dict[str, Session] = field(default_factory=dict)
+    caches: dict[str, Cache] = field(default_factory=dict)
     records: list[EnvironmentRecord] = field(default_factory=list)
 
 
@@ -59,12 +61,15 @@ def split_cpus(allowed: Sequence[int], wanted: int) -> tuple[tuple[int, ...], tu
 class HostConditions:
     """Settles and watches the real host."""
 
-    def __init__(self, settle_ms: float) -> None:
-        self._settle_s = settle_ms / 1000
+    def __init__(self, settle_ms: float, caches: Mapping[str, Cache]) -> None:
+        self._settle_s, self._caches = settle_ms / 1000, caches
         self._meter = NoiseMeter()
 
     def settle(self) -> None:
         time.sleep(self._settle_s)
+
+    def cache(self, environment: str) -> Callable[[], Seen]:
+        return self._caches[environment].watch()
 
     def noise(self) -> Callable[[], dict[str, float]]:
         before = self._meter.snapshot()
@@ -116,7 +121,7 @@ class Measurement:
             self._emit(
                 {"event": "start", "measured": sorted(prepared.sessions), "first_round": self._job["first_round"]}
             )
-            conditions = HostConditions(self._scenario.settle_ms)
+            conditions = HostConditions(self._scenario.settle_ms, prepared.caches)
             abandoned = record.read_manifest(folder).abandoned
             self._engine = Engine(
                 planned, order, prepared.sessions, conditions, writer, self._noting(folder), abandoned
@@ -228,7 +233,10 @@ class Measurement:
             state = "failed" if required else "skipped"
             return EnvironmentRecord.model_validate({**basis, "state": state, "reason": offer.reason, "fix": offer.fix})
         try:
+            if problem := too_large(self._scenario, spec.kind, host.available_memory_bytes()):
+                raise EnvironmentFailure(problem, hint=SMALLER)
             session = stack.enter_context(kind.open(spec, image, self._scenario.resources, workspace))
+            cache = caches.open_cache(self._scenario.cache, session.reads())
         except UnavailableError as error:
             state = "failed" if required else "skipped"
             return EnvironmentRecord.model_validate(
@@ -238,10 +246,10 @@ class Measurement:
             return EnvironmentRecord.model_validate(
                 {**basis, "state": "failed", "reason": error.message, "fix": error.hint}
             )
-        applied = dict(session.applied())
+        applied = {**session.applied(), **cache.applied()}
         if missing := unmet(required, applied):
             return EnvironmentRecord.model_validate({**basis, "state": "failed", "reason": missing, "applied": applied})
-        prepared.sessions[spec.label] = session
+        prepared.sessions[spec.label], prepared.caches[spec.label] = session, cache
         account = stored_counters(session.account())
         return EnvironmentRecord.model_validate({**basis, "state": "measured", "applied": applied, "account": account})
 
@@ -289,8 +297,13 @@ def unmet(required: Sequence[str], applied: Mapping[str, Any]) -> str | None:
 def planned_cell(cell: Cell, scenario: Scenario) -> PlannedCell:
     """Return ``cell`` as the engine needs it."""
     workload = WORKLOADS[cell.workload]
-    command = replace(workload.command(cell.params), timeout_s=scenario.timeout_s)
-    return PlannedCell(cell.id, cell.environment, cell.workload, cell.params, command, workload.parse)
+    own = {key: value for key, value in cell.params.items() if key != PARALLEL}
+    command = replace(workload.command(own), timeout_s=scenario.timeout_s)
+    at_once = cell.params.get(PARALLEL)
+    return PlannedCell(
+        cell.id, cell.environment, cell.workload, cell.params, command, workload.parse,
+        None if at_once is None else int(at_once),
+    )  # fmt: skip
 
 
 def _quiet_collector() -> None:

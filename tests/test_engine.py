@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchbox import engine
+from benchbox.caches import Seen
 from benchbox.engine import ABANDON_AFTER, Engine, PlannedCell
 from benchbox.model import Command, Counter, Metric, Outcome, Running, Status
 from benchbox.record import Sample
@@ -49,13 +51,20 @@ class FakeSession:
     def account(self) -> tuple[Counter, ...]:
         return ()
 
+    def reads(self) -> tuple[Path, ...]:
+        return ()
+
 
 class FakeConditions:
-    def __init__(self, log: list[str]) -> None:
-        self.log = log
+    def __init__(self, log: list[str], cache: Seen) -> None:
+        self.log, self.seen = log, cache
 
     def settle(self) -> None:
         self.log.append("settle")
+
+    def cache(self, environment: str) -> Callable[[], Seen]:
+        self.log.append(f"cache {environment}")
+        return lambda: self.seen
 
     def noise(self) -> Callable[[], dict[str, float]]:
         self.log.append("watch")
@@ -91,9 +100,10 @@ class Bench:
         self.sink = FakeSink(self.log)
         self.cells = [PlannedCell(f"{label}/w", label, "w", {"n": 1}, Command(("w",)), parse) for label in "ab"]
         self.order = order
+        self.cache = Seen()
 
     def engine(self) -> Engine:
-        conditions = FakeConditions(self.log)
+        conditions = FakeConditions(self.log, self.cache)
         return Engine(self.cells, self.order, self.sessions, conditions, self.sink, self.events.append)
 
     def run(self, first_round: int = 1) -> str:
@@ -124,8 +134,8 @@ def test_the_planned_order_is_obeyed(bench: Bench) -> None:
 def test_each_sample_is_on_disk_before_the_next_begins(bench: Bench) -> None:
     """Settle, watch, start, record; a sync after each round, never inside one."""
     bench.run()
-    one = ["settle", "watch", "start b/w", "seen", "append b/w"]
-    other = ["settle", "watch", "start a/w", "seen", "append a/w"]
+    one = ["settle", "cache b", "watch", "start b/w", "seen", "append b/w"]
+    other = ["settle", "cache a", "watch", "start a/w", "seen", "append a/w"]
     assert bench.log == [*one, *other, "sync", *other, *one, "sync", *one, *other, "sync"]
 
 
@@ -317,6 +327,67 @@ def test_a_sample_that_never_became_ready_has_no_ready_time() -> None:
     bench.sessions["a"].script = [dataclasses.replace(FAILED, stages={"cgroups": 1100, "exec": 1200})]
     bench.run()
     assert (bench.events[0]["ready_s"], bench.events[0]["elapsed_s"]) == (None, 2e-7)
+
+
+def test_a_sample_that_was_not_what_the_scenario_asks_of_the_cache_is_invalid(bench: Bench) -> None:
+    """It is kept with what was counted; three alike are enough to give the cell up."""
+    read = Counter("cache.read", 0.0, "B", "mincore")
+    bench.cache = Seen((read,), {"cache": "cold"}, "not cold: 8 KiB stayed in the page cache")
+    running = bench.engine()
+    running.run()
+    sample = bench.sink.samples[0]
+    assert (sample.status, sample.reason, sample.metrics) == ("invalid", bench.cache.objection, {})
+    assert (sample.flags["cache"], sample.counters["cache.read"].value) == ("cold", 0.0)
+    assert {item.cell for item in running.abandoned} == {"a/w", "b/w"}
+
+
+def test_a_sample_that_failed_keeps_its_own_reason(bench: Bench) -> None:
+    """Whatever the cache was."""
+    bench.cache = Seen(objection="not warm: the page cache did not hold 4 KiB of 8 KiB")
+    bench.sessions["b"].script = [FAILED]
+    bench.run()
+    assert (bench.sink.samples[0].status, bench.sink.samples[0].reason) == ("failed", "exit status 7")
+
+
+def test_several_at_once_are_one_sample() -> None:
+    """With metrics of their own and every stamp of each; the display hears of the last one that became ready."""
+    bench = Bench([["a/w"]])
+    bench.cells = [dataclasses.replace(bench.cells[0], parallel=3)]
+    bench.sessions["a"].script = [
+        OK, dataclasses.replace(OK, requested_ns=1200, stages={"exec": 1600, "ready": 2500, "cleaned": 2900}), OK,
+    ]  # fmt: skip
+    bench.run()
+    (sample,) = bench.sink.samples
+    assert (sample.status, sample.stages) == ("ok", {"exec": 600, "ready": 1500, "cleaned": 2000})
+    assert sample.metrics["parallel.all_ready"].value == 1.5e-6
+    assert not [name for name in sample.metrics if name.startswith("startup.")]
+    assert sorted((each.requested_ns, each.stages["ready"]) for each in sample.instances) == [
+        (0, 1000), (0, 1000), (200, 1300),
+    ]  # fmt: skip
+    assert bench.events[0]["ready_s"] == 1.5e-6
+
+
+def test_one_of_several_that_fails_is_on_record_among_the_others() -> None:
+    """And fails the sample."""
+    bench = Bench([["a/w"]])
+    bench.cells = [dataclasses.replace(bench.cells[0], parallel=2)]
+    bench.sessions["a"].script = [OK, dataclasses.replace(FAILED, requested_ns=0)]
+    bench.run()
+    (sample,) = bench.sink.samples
+    assert (sample.status, sample.metrics) == ("failed", {})
+    assert sorted(each.status for each in sample.instances) == ["failed", "ok"]
+    assert {each.reason: each.requested_ns for each in sample.instances} == {None: 0, "exit status 7": None}
+
+
+def test_stopping_ends_several_at_once() -> None:
+    """None of them is left, nothing is recorded."""
+    bench = Bench([["a/w"]])
+    bench.cells = [dataclasses.replace(bench.cells[0], parallel=4)]
+    running = bench.engine()
+    running.stop()
+    assert running.run() == "interrupted"
+    assert [one.killed for one in bench.sessions["a"].running] == [True] * 4
+    assert bench.sink.samples == []
 
 
 @pytest.mark.parametrize("status", ["failed", "invalid", "skipped"])

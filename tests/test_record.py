@@ -1,5 +1,6 @@
 """What a run leaves on disk: written safely, read strictly, found by name."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -14,6 +15,7 @@ from benchbox.record import (
     AbandonedCell,
     CellRecord,
     EnvironmentRecord,
+    Instance,
     Manifest,
     MetricValue,
     RunFolder,
@@ -212,7 +214,23 @@ def test_a_whole_last_line_that_is_no_sample_is_an_error(folder: RunFolder) -> N
         read_samples(folder)
 
 
-NEWER = "written by a newer benchbox: format 2, this one reads up to 1"
+def test_a_record_of_the_first_format_is_read(folder: RunFolder) -> None:
+    """It knew of no instances: every sample was one."""
+    old = sample(format=1).model_dump(exclude={"instances"})
+    folder.samples.write_text(json.dumps(old) + "\n")
+    folder.manifest.write_text(manifest(format=1).model_dump_json())
+    (found,), _ = read_samples(folder)
+    assert (found.format, found.instances, read_manifest(folder).format) == (1, [], 1)
+
+
+def test_every_one_of_several_at_once_comes_back(folder: RunFolder) -> None:
+    """With its own request and stamps; one that never began has neither."""
+    each = [Instance("ok", None, 70, {"ready": 5}), Instance("failed", "no cgroup", None, {})]
+    write(folder, sample(instances=each))
+    assert read_samples(folder)[0][0].instances == each
+
+
+NEWER = "written by a newer benchbox: format 3, this one reads up to 2"
 
 
 @pytest.mark.parametrize("extra", ["", ',"of_the_future":[]'])

@@ -14,6 +14,7 @@ from benchbox.environments.container import PARTS
 from benchbox.errors import RecordError, ScenarioError, UsageError
 from benchbox.model import EnvironmentSpec, Resources
 from benchbox.scenario import (
+    PARALLEL,
     Cell,
     Scenario,
     cells,
@@ -23,6 +24,7 @@ from benchbox.scenario import (
     loads,
     resolved,
     select,
+    too_large,
     with_overrides,
 )
 
@@ -195,10 +197,14 @@ def test_a_baseline_that_is_not_selected_is_replaced() -> None:
     [
         ("env:contaner", "--only: env: expected one of native, container; got 'contaner'", "did you mean 'container'?"),
         ("workload:x", "--only: workload: expected one of startup; got 'x'", None),
-        ("contaner", "--only: expected env:LABEL or workload:NAME; got 'contaner'", "did you mean 'env:container'?"),
-        ("envv:vm", "--only: expected env:LABEL or workload:NAME; got 'envv:vm'", "did you mean 'env'?"),
-        ("", "--only: expected env:LABEL or workload:NAME; got ''", None),
-        ("env:native,", "--only: expected env:LABEL or workload:NAME; got ''", None),
+        (
+            "contaner",
+            "--only: expected env:LABEL, workload:NAME or parallel:N; got 'contaner'",
+            "did you mean 'env:container'?",
+        ),
+        ("envv:vm", "--only: expected env:LABEL, workload:NAME or parallel:N; got 'envv:vm'", "did you mean 'env'?"),
+        ("", "--only: expected env:LABEL, workload:NAME or parallel:N; got ''", None),
+        ("env:native,", "--only: expected env:LABEL, workload:NAME or parallel:N; got ''", None),
     ],
 )
 def test_only_names_what_there_is(only: str, message: str, hint: str | None) -> None:
@@ -206,6 +212,79 @@ def test_only_names_what_there_is(only: str, message: str, hint: str | None) -> 
     with pytest.raises(UsageError) as caught:
         select(loads(WHOLE, FILE), only)
     assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+# --- start modes -----------------------------------------------------------------------------------------------------
+
+
+def test_a_start_is_warm_and_alone_unless_the_file_says_otherwise() -> None:
+    """Its cells then have no parameter that says so."""
+    scenario = loads(WHOLE, FILE)
+    assert (scenario.cache, scenario.parallel) == ("warm", (1,))
+    assert [cell.params for cell in cells(scenario)] == [{}, {}]
+
+
+def test_each_number_at_once_is_a_cell_of_its_own() -> None:
+    """With the number among its parameters, also where it is 1; a single number needs no list."""
+    several = cells(loads(WHOLE + "parallel: [1, 4]\n", FILE))
+    assert [cell.id for cell in several] == [
+        "native/startup[parallel=1]", "native/startup[parallel=4]",
+        "container/startup[parallel=1]", "container/startup[parallel=4]",
+    ]  # fmt: skip
+    assert several[1].params == {"parallel": 4}
+    assert cells(loads(WHOLE + "parallel: 2\n", FILE))[0].id == "native/startup[parallel=2]"
+
+
+def test_cold_and_at_once_come_back_the_same() -> None:
+    """From the record's JSON, so that a run can be resumed with its file."""
+    scenario = loads(WHOLE + "cache: cold\nparallel: [2, 4]\n", FILE)
+    stored = resolved(scenario)
+    assert json.loads(json.dumps(stored)) == stored
+    assert from_resolved(stored) == scenario
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cache: hot\n", "cache: expected one of warm, cold; got 'hot'"),
+        ("parallel: 0\n", "parallel: expected whole numbers from 1 to 64, such as [1, 2, 4]"),
+        ("parallel: [1, 65]\n", "parallel: expected whole numbers from 1 to 64, such as [1, 2, 4]"),
+        ("parallel: []\n", "parallel: expected whole numbers from 1 to 64, such as [1, 2, 4]"),
+        ("parallel: [1, true]\n", "parallel: expected whole numbers from 1 to 64, such as [1, 2, 4]"),
+        ("parallel: many\n", "parallel: expected whole numbers from 1 to 64, such as [1, 2, 4]"),
+        ("parallel: [2, 1]\n", "parallel: expected each number once, the smallest first"),
+        ("parallel: [2, 2]\n", "parallel: expected each number once, the smallest first"),
+    ],
+)
+def test_a_start_mode_that_does_not_exist_is_refused(text: str, message: str) -> None:
+    """With file, line and key."""
+    assert f"{FILE}:4: {message}" in refusal(WHOLE + text).message
+
+
+def test_only_takes_numbers_at_once() -> None:
+    """Those that the file has."""
+    scenario = loads(WHOLE + "parallel: [1, 2, 4]\n", FILE)
+    assert select(scenario, "parallel:2,parallel:4").parallel == (2, 4)
+    assert select(scenario, "env:native").parallel == (1, 2, 4)
+    with pytest.raises(UsageError, match="--only: parallel: expected one of 1, 2, 4; got '8'"):
+        select(scenario, "parallel:8")
+
+
+def test_guests_at_once_must_fit_into_memory() -> None:
+    """Together; what is no guest takes only what it touches, and one alone is the host's to judge."""
+    several = loads(WHOLE + "parallel: [1, 4]\n", FILE)
+    assert too_large(several, "vm", 4 * (256 << 20)) is None
+    assert too_large(several, "vm", 4 * (256 << 20) - 1) == (
+        "4 guests at once of 256 MiB need 1 GiB, this host has 1024 MiB available"
+    )
+    assert too_large(several, "container", 1) is None
+    assert too_large(several, "vm", None) is None
+    assert too_large(loads(WHOLE, FILE), "vm", 1) is None
+
+
+def test_no_workload_has_a_parameter_that_says_how_many_at_once() -> None:
+    """That key belongs to the scenario."""
+    assert [name for name in workloads.NAMES if PARALLEL in workloads.params_model(name).model_fields] == []
 
 
 def test_the_command_line_overrides_rounds_and_seed() -> None:
@@ -229,7 +308,8 @@ def test_an_override_out_of_range_is_refused(wrong: dict[str, int]) -> None:
     ("text", "message", "hint"),
     [
         (WHOLE + "rouns: 3\n", ":4: rouns: unknown key; expected one of name, description, image, baseline, rounds, "
-            "seed, resources, control, settle_ms, timeout_s, environments, workloads", "did you mean 'rounds'?"),
+            "seed, resources, control, cache, parallel, settle_ms, timeout_s, environments, workloads",
+            "did you mean 'rounds'?"),
         (WHOLE + "resources:\n  cpu: 1\n",
             ":5: resources.cpu: unknown key; expected one of cpus, memory, pids, cpu_quota", "did you mean 'cpus'?"),
         (WHOLE + "name: y\n", ":4: name: duplicate key; it is on line 1 already", "keep one of them"),
@@ -343,7 +423,7 @@ def test_all_errors_of_a_file_are_said_at_once_in_their_order() -> None:
         f"{FILE}:4: environments[0]: expected one of {KINDS}; got 'nativ' (did you mean 'native'?)",
         f"{FILE}:7: baseline: no such environment; expected one of nativ, vm; got 'vn' (did you mean 'vm'?)",
         f"{FILE}:8: seeed: unknown key; expected one of name, description, image, baseline, rounds, seed, resources, "
-        "control, settle_ms, timeout_s, environments, workloads (did you mean 'seed'?)",
+        "control, cache, parallel, settle_ms, timeout_s, environments, workloads (did you mean 'seed'?)",
     ]
     assert error.hint is None
 

@@ -6,21 +6,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from benchbox.model import STAGES
+from benchbox.model import HEADLINE_METRICS, STAGES
 from benchbox.record import Sample
 
 DEFAULT_METRIC: Final = "startup.ready"
-#: What a workload is about where it reports it, the first of these that it does: a server has no ``startup.ready``.
-_HEADLINES: Final = (DEFAULT_METRIC, "startup.served")
 
 _STAGE_POSITION: Final = {name: position for position, name in enumerate(STAGES)}
 
 
 def primary_metric(samples: Iterable[Sample], default: str = DEFAULT_METRIC) -> str:
-    """Return the metric that ``samples`` are about: ``startup.ready`` or ``startup.served`` where a valid one has it,
+    """Return the metric that ``samples`` are about: the first of HEADLINE_METRICS that a valid one has,
     else the first in the alphabet, ``default`` where none is valid."""
     names = {name for sample in samples if sample.status == "ok" for name in sample.metrics}
-    headline = next((name for name in _HEADLINES if name in names), None)
+    headline = next((name for name in HEADLINE_METRICS if name in names), None)
     return headline or min(names, default=default)
 
 

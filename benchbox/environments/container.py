@@ -109,7 +109,9 @@ class Container:
                 return container_plan(command, prepared, name, groups, cpus, options)
 
             applied = _applied(options, prepared, layout) | ({"limits": unlimited} if unlimited else {})
-            yield LaunchedSession(plan, Requested.of(limits, cpus), applied, cpus, prepared.program)
+            yield LaunchedSession(
+                plan, Requested.of(limits, cpus), applied, cpus, prepared.program, reads=(image.root,)
+            )
 
 
 def _cgroups() -> tuple[cgroups.Layout, str | None]:

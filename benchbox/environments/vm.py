@@ -134,7 +134,8 @@ class Vm:
                 "versions": {"qemu": plan.qemu_version, **opened["versions"]},
                 "uri": client.connection.uri,
             }
-            yield VmSession(client, orders, hardware, applied, preparation.account())
+            reads = (plan.kernel.path, plan.initramfs)
+            yield VmSession(client, orders, hardware, applied, preparation.account(), reads)
 
 
 class Preparation:
@@ -285,9 +286,10 @@ class VmSession:
         hardware: Hardware,
         applied: Mapping[str, Any],
         account: tuple[Counter, ...],
+        reads: tuple[Path, ...],
     ) -> None:
         self._client, self._orders, self._hardware = client, orders, hardware
-        self._applied, self._account = applied, account
+        self._applied, self._account, self._reads = applied, account, reads
 
     def start(self, command: Command) -> Running:
         return self._client.start(self._orders.next(command, self._hardware))
@@ -297,6 +299,9 @@ class VmSession:
 
     def account(self) -> tuple[Counter, ...]:
         return self._account
+
+    def reads(self) -> tuple[Path, ...]:
+        return self._reads
 
 
 def qemu_name() -> str:

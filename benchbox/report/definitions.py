@@ -9,6 +9,12 @@ METRICS: Final = {
     "startup.served": "From the request to the server's first right answer",
     "startup.cleaned": "From the request until everything of it is gone again",
     "startup.spawn": "From asking for the launcher to its first instruction",
+    "parallel.all_ready": "From the first of several requests at once to the last workload's first own instruction",
+    "parallel.each_ready": "From its own request to the workload's first own instruction, the median of all at once",
+    "parallel.slowest_ready": "From its own request to the workload's first own instruction, the slowest at once",
+    "parallel.rate": "How many of those that started at once became ready in a second",
+    "parallel.spread": "From the first of several requests at once to the last",
+    "parallel.cleaned": "From the first of several requests at once until everything of all is gone again",
 }
 
 #: What is over when a stage is over.
@@ -33,6 +39,8 @@ COUNTERS: Final = {
     "memory.oom_kills": "processes that the kernel killed at the memory limit",
     "io.read": "bytes read from block devices",
     "io.write": "bytes written to block devices",
+    "cache.resident_before": "how much of the files that a start reads was in the page cache just before it",
+    "cache.read": "how much of these files came from the disk into the page cache meanwhile",
     "pressure.cpu": "how long some task of it waited for a CPU",
     "pressure.io": "how long some task of it waited for I/O",
     "pressure.memory": "how long some task of it waited for memory",

@@ -6,11 +6,13 @@ No clock and no kernel; every run has its own fixed seed.
 import math
 import random
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from benchbox import plan
 from benchbox.analysis.summary import Summary, summarise
 from benchbox.analysis.verdicts import ALPHA
+from benchbox.caches import Seen
 from benchbox.engine import Engine, PlannedCell
 from benchbox.model import Command, Counter, Outcome, Running
 from benchbox.record import Sample
@@ -64,9 +66,15 @@ class FakeSession:
     def account(self) -> tuple[Counter, ...]:
         return ()
 
+    def reads(self) -> tuple[Path, ...]:
+        return ()
+
 
 class Quiet:
     def settle(self) -> None: ...
+
+    def cache(self, environment: str) -> Callable[[], Seen]:
+        return Seen
 
     def noise(self) -> Callable[[], dict[str, float]]:
         return dict

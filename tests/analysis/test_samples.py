@@ -33,6 +33,12 @@ def test_the_priming_round_and_skipped_samples_were_not_attempted() -> None:
     assert take(taken).by_cell == {"native/startup": [taken[1]]}
 
 
+def test_a_run_of_several_at_once_is_about_when_all_are_ready() -> None:
+    """Whatever other metrics come before it in the alphabet."""
+    numbers = {name: MetricValue(value=1, unit="s") for name in ("a.first", "parallel.all_ready", "parallel.rate")}
+    assert primary_metric([sample("native", 1, metrics=numbers)]) == "parallel.all_ready"
+
+
 def test_only_ok_samples_have_a_value() -> None:
     """A failed sample that still reports a number is not in the statistics."""
     bad = sample("native", 1, status="invalid", reason="stages out of order")
