@@ -25,7 +25,7 @@ from benchbox.analysis.samples import (
 )
 from benchbox.analysis.verdicts import Control, Evidence, Verdict
 from benchbox.record import CellRecord, CounterValue, EnvironmentRecord, Manifest, Sample
-from benchbox.scenario import control_label
+from benchbox.scenario import PARALLEL, control_label
 from benchbox.units import NS_PER_S
 
 
@@ -167,6 +167,7 @@ class Summary:
     trusted: bool | None
     parity: Parity
     disturbances: tuple[Disturbance, ...]
+    cache: str = "warm"
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary as JSON types; every number is finite or None."""
@@ -219,6 +220,7 @@ def summarise(
         trusted=judgement.trusted,
         parity=alike,
         disturbances=disturbed,
+        cache=str(manifest.scenario.get("cache", "warm")),
     )
 
 
@@ -490,12 +492,13 @@ def _absent(record: EnvironmentRecord) -> Absent:
 
 def _unit_of(metric: str) -> str:
     """Return the unit of a metric that no sample reports."""
-    return "s" if metric.startswith("startup.") else "1"
+    return "s" if metric.startswith("startup.") or metric in HEADLINE_METRICS else "1"
 
 
 def _notes(manifest: Manifest, rows: Sequence[Row], taken: Taken) -> tuple[str, ...]:
     return (
         *_state_notes(manifest),
+        *_start_notes(manifest, rows),
         *_kvm_notes(manifest, rows),
         *_baseline_notes(manifest, rows),
         *_few_notes(rows),
@@ -513,6 +516,21 @@ def _state_notes(manifest: Manifest) -> list[str]:
     }
     text = texts.get(manifest.exit_state)
     return [f"{text}{because}."] if text else []
+
+
+def _start_notes(manifest: Manifest, rows: Sequence[Row]) -> list[str]:
+    """Say what every sample found in memory, where that is not all, and that several at once share."""
+    notes = []
+    if manifest.scenario.get("cache") == "cold":
+        notes.append(
+            "Cold: what a start reads (the image; of a guest its kernel and initramfs) was dropped from the host's page"
+            " cache before each sample and came from the disk. Names, and the programs that do the starting, stay warm."
+        )
+    if any(PARALLEL in row.params for row in rows):
+        cpus = (manifest.scenario.get("resources") or {}).get("cpus", 1)
+        whose = f"the same {cpus} CPUs" if cpus != 1 else "the same CPU"
+        notes.append(f"All instances that start at once share {whose}; each has its own limit of memory.")
+    return notes
 
 
 def _kvm_notes(manifest: Manifest, rows: Sequence[Row]) -> list[str]:
@@ -542,10 +560,10 @@ def _few_notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _flag_notes(rows: Sequence[Row]) -> list[str]:
-    """Name the flags that some samples of a cell carry; the accelerator is in the label already."""
+    """Name the flags that some samples of a cell carry, but for those that are said of all of them elsewhere."""
     notes = []
     for row in rows:
-        flags = {flag: count for flag, count in row.flags.items() if not flag.startswith("accelerator=")}
+        flags = {flag: count for flag, count in row.flags.items() if not flag.startswith(("accelerator=", "cache="))}
         if flags:
             text = ", ".join(f"{flag} ({count} of {row.attempted})" for flag, count in flags.items())
             notes.append(f"{row.display}, {_title(row)}: samples flagged {text}.")

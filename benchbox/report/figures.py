@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 from benchbox.analysis.samples import exclusion, metric_value
+from benchbox.analysis.scaling import Scaling, Series
 from benchbox.analysis.statistics import outliers
 from benchbox.analysis.summary import Row, Table
 from benchbox.model import Signal
@@ -266,6 +267,61 @@ def ratios(table: Table) -> Figure | None:
             "shapes": [_unity()],
             "annotations": [_ratio_label(row, len(rows) - 1 - place) for place, row in enumerate(rows)],
         },
+    }
+
+
+def scaling(found: Scaling) -> Figure:
+    """Return what each environment takes by how many start at once: a line each with intervals, on logarithmic axes."""
+    medians = [row.median for series in found.series for _, row in series.rows if row.median]
+    ticks = log_ticks(min(medians, default=1) / 1.3, max(medians, default=1) * 1.3)
+    unit = next((row.unit for series in found.series for _, row in series.rows), "s")
+    return {
+        "data": [_scaling_trace(series) for series in found.series],
+        "layout": {
+            **_base_layout(320),
+            "margin": {"l": 76, "r": 16, "t": 8, "b": 74},
+            "hovermode": "closest",
+            "showlegend": True,
+            "legend": {"orientation": "h", "x": 0, "y": -0.22},
+            "xaxis": {
+                "type": "log",
+                "tickvals": list(found.counts),
+                "ticktext": [str(count) for count in found.counts],
+                "title": {"text": "started at once", "font": {"size": 12}},
+                "gridcolor": _GRID,
+                "fixedrange": True,
+            },
+            "yaxis": {
+                "type": "log",
+                "tickvals": ticks,
+                "ticktext": [label(_tick_text(tick, unit)) for tick in ticks],
+                "gridcolor": _GRID,
+                "fixedrange": True,
+            },
+        },
+    }
+
+
+def _scaling_trace(series: Series) -> dict[str, Any]:
+    colour = COLOURS[series.number % len(COLOURS)]
+    medians = [row.median or 0.0 for _, row in series.rows]
+    ends = [(r.interval.low, r.interval.high) if r.interval else (r.median or 0.0,) * 2 for _, r in series.rows]
+    bar = {"type": "data", "symmetric": False, "color": colour, "thickness": 1.5, "width": 4}
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": label(series.display),
+        "x": [count for count, _ in series.rows],
+        "y": medians,
+        "text": [label(format_value(row.median, row.unit)) for _, row in series.rows],
+        "marker": {"color": colour, "size": 8, "symbol": SYMBOLS[series.number % len(SYMBOLS)]},
+        "line": {"color": colour, "width": 1.5},
+        "error_y": {
+            **bar,
+            "array": [high - median for (_, high), median in zip(ends, medians, strict=True)],
+            "arrayminus": [median - low for (low, _), median in zip(ends, medians, strict=True)],
+        },
+        "hovertemplate": "%{x} at once: %{text}<extra></extra>",
     }
 
 

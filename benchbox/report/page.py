@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from benchbox.analysis.disturbances import levels
 from benchbox.analysis.samples import exclusion, take
+from benchbox.analysis.scaling import Scaling, scalings
 from benchbox.analysis.summary import Row, Summary, Table, summarise
 from benchbox.errors import RecordError
 from benchbox.record import Manifest, Sample
@@ -68,6 +69,15 @@ class _Section:
     waterfalls: tuple[tuple[Row, _Drawn], ...]
     stage_names: tuple[str, ...]
     counter_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """What several at once take, with its figure; ``suffix`` as in ``_Section``."""
+
+    scaling: Scaling
+    suffix: str
+    drawn: _Drawn
 
 
 @dataclass(frozen=True)
@@ -140,6 +150,7 @@ def render_page(
     sections = [
         _section(table, by_cell, summary, drawn, number) for number, table in enumerate(summary.tables, start=1)
     ]
+    scaled = [_scaled(scaling, drawn, number) for number, scaling in enumerate(scalings(summary.tables), start=1)]
     scripts = [_plotly_js(), _template("page.js")]
     failures = _failures(summary, by_cell)
     environment = jinja2.Environment(
@@ -155,7 +166,8 @@ def render_page(
         summary=summary,
         manifest=manifest,
         sections=sections,
-        contents=_contents(sections, bool(failures or summary.abandoned or summary.absent)),
+        scaled=scaled,
+        contents=_contents(sections, bool(failures or summary.abandoned or summary.absent), bool(scaled)),
         words=words,
         definitions=definitions,
         metrics=_metric_names(by_cell),
@@ -195,9 +207,9 @@ def _with_record(page: str, manifest: Manifest, samples: Sequence[Sample]) -> st
     return f'{before}{kind}"manifest">{found.manifest}</script>\n{kind}"samples">{found.samples}</script>{after}'
 
 
-def _contents(sections: Sequence[_Section], has_gaps: bool) -> list[_Link]:
+def _contents(sections: Sequence[_Section], has_gaps: bool, has_scaling: bool = False) -> list[_Link]:
     """Return the table of contents; with several workloads, one entry for each."""
-    links = [_Link("answer", "The answer")]
+    links = [_Link("answer", "The answer"), *([_Link("at-once", "At once")] if has_scaling else [])]
     if len(sections) == 1:
         links += [_Link(anchor, text) for anchor, text in _PARTS]
         links = [link for link in links if link.anchor != "used" or sections[0].counter_names]
@@ -319,6 +331,12 @@ def _section(
         stage_names=definitions.stages_in_order(stage.name for row in table.rows for stage in row.stages),
         counter_names=counters,
     )
+
+
+def _scaled(scaling: Scaling, drawn: list[figures.Figure], number: int) -> _Scaled:
+    drawn.append(figures.scaling(scaling))
+    suffix = "" if number == 1 else f"-{number}"
+    return _Scaled(scaling, suffix, _Drawn(len(drawn) - 1, words.scaling_alt(scaling)))
 
 
 def _applied(manifest: Manifest, by_cell: Mapping[str, Sequence[Sample]]) -> list[_Applied]:

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from benchbox.analysis.scaling import scalings
 from benchbox.analysis.summary import Row, Summary, Table
 from benchbox.report.words import (
     NONE,
@@ -15,6 +16,7 @@ from benchbox.report.words import (
     interval_text,
     plain,
     ratio_text,
+    scaling_lines,
     trust_text,
     verdict_text,
 )
@@ -47,6 +49,7 @@ def remarks(summary: Summary) -> list[str]:
     control = control_text(summary)
     return [
         *_verdict_lines(summary),
+        *(line for scaling in scalings(summary.tables) for line in scaling_lines(scaling)),
         *([control] if control else []),
         plain(summary.parity.headline),
         *(f"{plain(absent.label)} {absent_text(absent)}" for absent in summary.absent),
@@ -72,7 +75,7 @@ def plain_text(summary: Summary, width: int = WIDTH) -> str:
     """Return the tables and remarks of a run without colour, at most ``width`` columns wide, ending in a newline."""
     warning = trust_text(summary)
     blocks = ["\n".join(_wrapped(warning, width))] if warning else []
-    blocks += [_plain_table(table, width) for table in summary.tables]
+    blocks += [_plain_table(table, _heading(table, summary.cache), width) for table in summary.tables]
     lines = [line for remark in remarks(summary) for line in _wrapped(remark, width)]
     return "\n\n".join([*blocks, *(["\n".join(lines)] if lines else [])]) + "\n"
 
@@ -85,24 +88,25 @@ def rich_text(summary: Summary) -> "RenderableType":
 
     warning = trust_text(summary)
     head = [Text(warning, style="bold red"), Text()] if warning else []
-    tables = [part for table in summary.tables for part in (_rich_table(table), Text())]
+    tables = [part for table in summary.tables for part in (_rich_table(table, _heading(table, summary.cache)), Text())]
     lines = RichTable.grid(padding=(0, 1))
     for remark in remarks(summary):
         lines.add_row("•", Text(remark))
     return Group(*head, *tables, lines)
 
 
-def _heading(table: Table) -> str:
-    return plain(f"{table.title}: {table.metric}")
+def _heading(table: Table, cache: str) -> str:
+    cold = ", cold" if cache == "cold" else ""
+    return plain(f"{table.title}: {table.metric}{cold}")
 
 
-def _plain_table(table: Table, width: int) -> str:
+def _plain_table(table: Table, heading: str, width: int) -> str:
     rows = [COLUMNS, *(cells(row) for row in table.rows)]
     widths = [max(len(row[column]) for row in rows) for column in range(1, len(COLUMNS))]
     room = max(12, width - sum(widths) - 2 * len(widths))
     first = min(room, max(len(row[0]) for row in rows))
     lines = [line for row in rows for line in _plain_row(row, first, widths)]
-    return "\n".join([*_wrapped(_heading(table), width), "", *lines])
+    return "\n".join([*_wrapped(heading, width), "", *lines])
 
 
 def _plain_row(row: Sequence[str], first: int, widths: Sequence[int]) -> list[str]:
@@ -116,12 +120,12 @@ def _wrapped(text: str, width: int) -> Iterable[str]:
     return textwrap.wrap(text, width, subsequent_indent="  ")
 
 
-def _rich_table(table: Table) -> "RenderableType":
+def _rich_table(table: Table, heading: str) -> "RenderableType":
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    made = RichTable(title=Text(_heading(table)), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    made = RichTable(title=Text(heading), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
     made.padding = (0, 1, 0, 0)
     texts = [cells(row) for row in table.rows]
     last = len(COLUMNS) - 1

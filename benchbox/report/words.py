@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from benchbox.analysis.disturbances import Disturbance
+from benchbox.analysis.scaling import Scaling
 from benchbox.analysis.statistics import Interval, Ratio
 from benchbox.analysis.summary import Absent, Row, Summary, Table
 from benchbox.analysis.verdicts import TOLERANCE, Control
@@ -283,6 +284,21 @@ def moment(text: str) -> str:
         return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     except ValueError:
         return plain(text)
+
+
+def scaling_lines(scaling: Scaling) -> list[str]:
+    """Return one line an environment: what it takes by how many start at once."""
+    return [
+        plain(
+            f"{series.display}, {scaling.title}, at once: {', '.join(f'{n}: {_value(row)}' for n, row in series.rows)}"
+        )
+        for series in scaling.series
+    ]
+
+
+def scaling_alt(scaling: Scaling) -> str:
+    """Return in words what the figure of several at once shows."""
+    return f"Median by how many start at once. {'; '.join(scaling_lines(scaling))}."
 
 
 def absent_text(absent: Absent) -> str:

@@ -7,7 +7,7 @@ import pytest
 from benchbox.analysis.statistics import median
 from benchbox.analysis.summary import summarise
 from benchbox.record import AbandonedCell, CellRecord, CounterValue, MetricValue, Sample
-from tests.report.records import cell_id, environment, failed, manifest, sample, samples
+from tests.report.records import cell_id, environment, failed, manifest, parallel_run, sample, samples
 
 
 def test_numbers_of_a_row_are_those_of_its_valid_samples() -> None:
@@ -250,6 +250,26 @@ def test_flags_other_than_the_accelerator_are_counted_and_told() -> None:
     )
     assert summary.tables[0].rows[0].flags == {"throttled=yes": 1}
     assert "native, startup: samples flagged throttled=yes (1 of 20)." in summary.notes
+
+
+def test_a_cold_run_says_so_once() -> None:
+    """Not again for each cell, though each sample is flagged; a warm one is what one expects."""
+    flagged = [one.model_copy(update={"flags": {"cache": "cold"}}) for one in samples(("native",))]
+    scenario = manifest().scenario | {"cache": "cold"}
+    summary = summarise(manifest(("native",), scenario=scenario), flagged)
+    assert summary.cache == "cold"
+    assert [note for note in summary.notes if "old" in note] == [summary.notes[0]]
+    assert summary.notes[0].startswith("Cold: what a start reads")
+    assert summarise(manifest(), samples()).cache == "warm"
+
+
+def test_several_at_once_are_said_to_share_their_cpus() -> None:
+    """One table for each number."""
+    run, taken = parallel_run()
+    summary = summarise(run, taken)
+    assert [table.title for table in summary.tables] == [f"startup[parallel={count}]" for count in (1, 2, 4)]
+    assert (summary.metric, summary.unit) == ("parallel.all_ready", "s")
+    assert any(note.startswith("All instances that start at once share the same CPU;") for note in summary.notes)
 
 
 def test_abandoned_cells_are_kept_with_their_reason() -> None:

@@ -90,6 +90,33 @@ def cell_id(environment: str, workload: str, params: Mapping[str, str | int | fl
     return f"{environment}/{workload}" + (f"[{text}]" if text else "")
 
 
+def _at_once(count: int) -> dict[str, str | int | float]:
+    return {"parallel": count}
+
+
+def parallel_run(counts: Sequence[int] = (1, 2, 4), **changes: Any) -> tuple[Manifest, list[Sample]]:
+    """Return a run that started so many at once; the container's time grows as they do, the native's half as fast."""
+    labels = ("native", "container")
+    cells = [
+        CellRecord(id=cell_id(label, "startup", p), environment=label, workload="startup", params=p)
+        for p in (_at_once(count) for count in counts)
+        for label in labels
+    ]
+    taken = []
+    for number in range(1, 13):
+        for cell in cells:
+            count = int(cell.params["parallel"])
+            factor = (count if cell.environment == "container" else (1 + count) / 2) * (1 + number / 100)
+            one = sample(cell.environment, number, params=cell.params, factor=factor)
+            ready_s = one.metrics["startup.ready"].value
+            metrics = {
+                "parallel.all_ready": MetricValue(value=ready_s, unit="s"),
+                "parallel.rate": MetricValue(value=count / ready_s, unit="1/s", direction="higher"),
+            }
+            taken.append(one.model_copy(update={"metrics": metrics}))
+    return manifest(labels, 12, cells=cells, **changes), taken
+
+
 def failed(environment: str, number: int, reason: str, **changes: Any) -> Sample:
     """Return a sample that did not make it to its ready byte."""
     return sample(

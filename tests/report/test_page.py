@@ -25,6 +25,7 @@ from tests.report.records import (
     evil_run,
     failed,
     manifest,
+    parallel_run,
     sample,
     samples,
     write_run,
@@ -281,6 +282,7 @@ def test_every_deep_link_leads_to_one_place() -> None:
         render_page(manifest(cells=cells), taken),
         render_page(manifest(), samples()),
         render_page(*evil_run()),
+        render_page(*parallel_run()),
         render_page(manifest(("native",), records=[]), []),
     ):
         page = Page(text)
@@ -288,6 +290,31 @@ def test_every_deep_link_leads_to_one_place() -> None:
         links = {str(a["href"]) for tag, a in page.elements if tag == "a"}
         assert len(ids) == len(set(ids))
         assert links and {link.removeprefix("#") for link in links} <= set(ids)
+
+
+def test_several_at_once_stand_side_by_side() -> None:
+    """In a table and a figure of their own, right below the answer; a run of one number has neither."""
+    run, taken = parallel_run((1, 2, 4))
+    text = render_page(run, taken)
+    page = Page(text)
+    assert headings(page)[:2] == ["answer", "at-once"]
+    flat = " ".join(page.text.split())
+    assert "environment1 at once2 at once4 at once" in flat
+    medians = [row.median or 0 for table in summarise(run, taken).tables for row in table.rows]
+    shown = [
+        float(a["data-value"] or 0) for tag, a in page.elements if tag == "td" and "at once" in str(a.get("data-label"))
+    ]
+    assert sorted(shown) == sorted(medians)
+    assert "at-once" not in headings(Page(render_page(manifest(), samples())))
+
+
+def test_cold_or_warm_stands_at_the_top_and_in_the_method() -> None:
+    """Nobody has to guess."""
+    cold = " ".join(
+        Page(render_page(manifest(scenario=manifest().scenario | {"cache": "cold"}), samples())).text.split()
+    )
+    assert "20 rounds, cold page cache" in cold and "page cachecold: what a start reads was dropped" in cold
+    assert "20 rounds, warm page cache" in " ".join(Page(render_page(manifest(), samples())).text.split())
 
 
 def test_the_verdict_stands_in_words_beside_its_numbers() -> None:

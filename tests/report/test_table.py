@@ -9,7 +9,7 @@ from benchbox.analysis.summary import Summary, summarise
 from benchbox.record import AbandonedCell, CellRecord, MetricValue
 from benchbox.report.table import plain_text, rich_text
 from benchbox.report.words import format_value, interval_text, ratio_text
-from tests.report.records import controlled_run, environment, failed, manifest, sample, samples
+from tests.report.records import controlled_run, environment, failed, manifest, parallel_run, sample, samples
 
 
 @pytest.fixture
@@ -53,6 +53,20 @@ def test_what_is_missing_stands_below_with_reason_and_fix(summary: Summary) -> N
         assert "vm/startup abandoned after round 3: no boot" in flat
         assert "line 61 is torn" in flat
         assert "VM with KVM: not measured here" in flat
+
+
+def test_cold_is_in_the_heading_of_every_table() -> None:
+    """It is never read as if it were warm."""
+    cold = summarise(manifest(scenario=manifest().scenario | {"cache": "cold"}), samples())
+    assert plain_text(cold).startswith("startup: startup.ready, cold\n")
+    assert "startup: startup.ready, cold" in on_terminal(cold)
+    assert "cold" not in plain_text(summarise(manifest(), samples()))
+
+
+def test_several_at_once_have_a_line_by_their_number() -> None:
+    """One for each environment."""
+    text = " ".join(plain_text(summarise(*parallel_run((1, 4)))).split())
+    assert "container, startup, at once: 1: 2.45 ms, 4: 9.80 ms" in text
 
 
 def test_emulation_is_in_the_row_of_its_number(summary: Summary) -> None:
