@@ -24,6 +24,7 @@ from benchbox.analysis.samples import (
     take,
 )
 from benchbox.analysis.verdicts import Control, Evidence, Verdict
+from benchbox.model import HEADLINE_METRICS
 from benchbox.record import CellRecord, CounterValue, EnvironmentRecord, Manifest, Sample
 from benchbox.scenario import PARALLEL, control_label
 from benchbox.units import NS_PER_S

@@ -310,15 +310,19 @@ class DockerSession:
 
     def __init__(self, makings: Makings, applied: Mapping[str, Any]) -> None:
         self._makings, self._applied_values = makings, applied
-        self._names = (f"s{number}" for number in itertools.count(1))
+        self._numbers = itertools.count(1)
 
     def start(self, command: Command) -> Running:
-        return DockerCommand(Instance(self._makings, next(self._names), command), command)
+        return DockerCommand(Instance(self._makings, f"s{next(self._numbers)}", command), command)
 
     def applied(self) -> Mapping[str, Any]:
         return self._applied_values
 
     def account(self) -> tuple[Counter, ...]:
+        return ()
+
+    def reads(self) -> tuple[Path, ...]:
+        """Where the daemon keeps its images is its own affair."""
         return ()
 
 
