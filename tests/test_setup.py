@@ -183,6 +183,17 @@ def test_the_lab_is_asked_for_by_name_and_is_not_among_the_tests_of_every_day(ch
     assert "lab" in tox["testenv:lab"]["commands"] and "lab" not in tox["tox"]["env_list"]
 
 
+def test_the_peers_are_asked_for_by_name_and_required_then(checkout: Checkout) -> None:
+    """``test --peers`` is tox's environment of that name; elsewhere what is missing is skipped."""
+    done = checkout.call("test", "--peers", "--", "-k", "oci")
+    assert done.stdout == f"{checkout.root}|run|-e|peers|--|-k|oci|"
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(PROJECT / "tox.ini")
+    assert "peers" in tox["testenv:peers"]["commands"] and "peers" not in tox["tox"]["env_list"]
+    assert "oci,docker" in tox["testenv:peers"]["set_env"]
+    assert "oci" not in (PROJECT / ".ci/run").read_text()
+
+
 def test_a_failed_set_up_says_why_and_is_repaired_by_the_next_call(checkout: Checkout) -> None:
     """An installer's complaint is shown, the status is that of an infrastructure error, and nothing half stays."""
     (checkout.stubs / "broken").touch()

@@ -28,7 +28,7 @@ from benchbox.environments.container import KEPT_CAPABILITIES
 from benchbox.environments.engine_api import RUN_LABEL, Demultiplexer, Engine, EngineError, Exchange
 from benchbox.environments.launched import Requested, choose_cpus, instance_limits
 from benchbox.environments.prepared import MASKED, READ_ONLY
-from benchbox.errors import EnvironmentFailure, UnavailableError
+from benchbox.errors import BenchboxError, EnvironmentFailure, UnavailableError
 from benchbox.linux import cgroups, nest
 from benchbox.linux.clock import monotonic_ns
 from benchbox.model import (
@@ -81,7 +81,7 @@ class Docker:
             return Availability.no("making the cgroups of its containers needs root", "run benchbox as root")
         try:
             Engine(socket_path(options.socket), _CHECKING_S).ping()
-        except EnvironmentFailure as error:
+        except BenchboxError as error:
             return Availability.no(f"no Docker daemon: {error.message}", error.hint or "start dockerd")
         return peers.availability(filtered=options.seccomp == "default")
 

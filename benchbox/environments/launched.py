@@ -143,6 +143,10 @@ class LaunchedCommand:
         self._drain(until_ready=self._plan.announce)
         return b"ready " in self._report
 
+    def has_ended(self) -> bool:
+        """Say, without waiting, whether the launcher has ended."""
+        return self._process.poll() is not None
+
     def wait(self) -> Outcome:
         self._drain(until_ready=False)
         self._process.wait()

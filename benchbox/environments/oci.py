@@ -12,7 +12,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -53,7 +52,8 @@ DEFAULT_RUNTIMES: Final = ("runc", "crun")
 #: How long the runtime may take to say its version, and to delete what it left.
 _ASKING_S: Final = 5.0
 _DELETING_S: Final = 10.0
-_PROBE_S: Final = 20.0
+_PROBE_S: Final = 10.0
+_ERROR_OUTPUT: Final = 2
 _LOG_TAIL_BYTES: Final = 64 * 1024
 #: What ``launch`` sees of the container. It starts the runtime, so its ``started`` and ``exec`` are the runtime's.
 _OBSERVED: Final = ("cgroups", "ready", "exited")
@@ -141,6 +141,11 @@ class Makings:
     where: nest.Hierarchies
     workspace: Workspace
     by_descriptor: bool
+
+    @property
+    def ready(self) -> str:
+        """What BENCHBOX_READY says inside."""
+        return str(READY_FD if self.by_descriptor else _ERROR_OUTPUT)
 
     def nest(self, name: str) -> nest.Nest:
         basis = self.basis
@@ -275,10 +280,27 @@ class Instance:
         except OSError:
             return b""
 
-    def words(self, *, preserved: int) -> list[str]:
-        """Return the runtime's command; it passes on that many descriptors from 3 on."""
-        passing = ["--preserve-fds", str(preserved)] if preserved else []
-        return [*self._runtime(), "run", "--bundle", str(self.bundle), *passing, self.id]
+    def words(self, *, signals_ready: bool) -> list[str]:
+        """Return the runtime's command; with ``signals_ready`` it passes on the descriptor for that.
+
+        One that cannot gets it as its error output, which is the container's.
+        """
+        to_ready = signals_ready and not self.makings.by_descriptor
+        instead = ["/bin/sh", "-c", f'exec "$@" {_ERROR_OUTPUT}>&{READY_FD}', "sh"] if to_ready else []
+        passing = ["--preserve-fds", "1"] if signals_ready and self.makings.by_descriptor else []
+        return [*instead, *self._runtime(), "run", "--bundle", str(self.bundle), *passing, self.id]
+
+    def plan(self, *, signals_ready: bool = False, announce: bool = False) -> LaunchPlan:
+        """Return the start of the runtime; the rest as for a command."""
+        return LaunchPlan(
+            tuple(self.words(signals_ready=signals_ready)),
+            HOST_ROOT,
+            cgroups=self.nest.runtime,
+            cpus=self.makings.basis.cpus,
+            env={"PATH": _PATH},
+            signals_ready=signals_ready,
+            announce=announce,
+        )
 
     def look(self) -> nest.Seen:
         return nest.look(self.nest, self._oom_kills)
@@ -340,16 +362,8 @@ class OciCommand:
         self._requested = Requested.of(instance_limits(makings.basis.resources), makings.basis.cpus)
         self._runtime = makings.runtime.name
         self._outcome: Outcome | None = None
-        self._instance = Instance(makings, name, command, str(READY_FD))
-        plan = LaunchPlan(
-            tuple(self._instance.words(preserved=1 if command.signals_ready else 0)),
-            HOST_ROOT,
-            cgroups=self._instance.nest.runtime,
-            cpus=makings.basis.cpus,
-            env={"PATH": _PATH},
-            signals_ready=command.signals_ready,
-            announce=command.stays,
-        )
+        self._instance = Instance(makings, name, command, makings.ready)
+        plan = self._instance.plan(signals_ready=command.signals_ready, announce=command.stays)
         self._requested_ns = monotonic_ns()
         self._instance.make()
         try:
@@ -419,23 +433,16 @@ def _probe(makings: Makings) -> dict[str, Any]:
 
 
 def _look_at(instance: Instance, fifo: peers.Fifo) -> dict[str, Any]:
-    words, nowhere = instance.words(preserved=0), subprocess.DEVNULL
-    process = processes.spawn(words, stdout=nowhere, stderr=nowhere, env={"PATH": _PATH})
+    launched = LaunchedCommand(instance.plan(), native.program("launch"), Requested({}), _PROBE_S)
     try:
-        return peers.read_back(instance.box, lambda: process.poll() is None, _PROBE_S)
+        found = peers.read_back(instance.box, lambda: not launched.has_ended(), _PROBE_S)
     except EnvironmentFailure as error:
+        launched.kill()
         raise EnvironmentFailure(peers.complaint(instance.read_log()) or error.message) from error
     finally:
         fifo.drain()
-        _end(process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Let the runtime end by itself, for a moment."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_ASKING_S)
-    process.kill()
-    process.wait()
+        launched.wait()
+    return found
 
 
 ENVIRONMENT: Final = Oci()
