@@ -9,8 +9,8 @@ from typing import Final, TextIO
 
 #: What stands for a character that an encoding lacks (a terminal in an old locale, PYTHONIOENCODING=ascii).
 _LOOKALIKES: Final = {
-    "µ": "u", "×": "x", "–": "-", "—": "-", "’": "'", "“": '"', "”": '"', "…": "...", "→": "->", "²": "^2", "⁶": "^6",
-    "─": "-", "│": "|", "━": "-",
+    "µ": "u", "×": "x", "–": "-", "−": "-", "—": "-", "’": "'", "“": '"', "”": '"', "…": "...", "→": "->",
+    "²": "^2", "⁶": "^6", "─": "-", "│": "|", "━": "-",
 }  # fmt: skip
 _HANDLER: Final = "benchbox.legible"
 _MAX_COLUMNS: Final = 100

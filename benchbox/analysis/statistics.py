@@ -55,6 +55,17 @@ class Ratio:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """How much more than the baseline (negative: less), in the unit of the values, with its interval where there are
+    enough pairs of rounds."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    pairs: int
+
+
+@dataclass(frozen=True)
 class Spread:
     """How far values lie apart, all in their unit.
 
@@ -149,14 +160,41 @@ def paired_ratio(
     The design (one value per fresh environment, paired in the round) follows Kalibera and Jones, Rigorous Benchmarking
     in Reasonable Time (ISMM 2013).
     """
-    logs = _paired_logs(values_by_round, baseline_by_round)
+    logs = [value - base for value, base in _paired_logs(values_by_round, baseline_by_round)]
     if not logs:
         return None
     estimate = math.exp(math.fsum(logs) / len(logs))
     if len(logs) < MIN_VALUES:
         return Ratio(estimate, None, None, len(logs))
-    low, high = _bootstrap_interval(logs, seed, resamples, confidence)
+    low, high = _interval(_resampled_means(logs, seed, resamples), len(logs), confidence)
     return Ratio(estimate, min(math.exp(low), estimate), max(math.exp(high), estimate), len(logs))
+
+
+def paired_difference(
+    values_by_round: Mapping[int, float],
+    baseline_by_round: Mapping[int, float],
+    seed: int,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> Difference | None:
+    """Return how much more than the baseline the values are, paired by round; None where no round has both.
+
+    It is what ``paired_ratio`` says, in the unit of the values: the geometric mean of the values less that of the
+    baseline, over the same rounds. The interval is of the same kind, from the same resamples, in each of which the
+    difference is above zero exactly when the ratio is above 1: so the two never say the opposite of each other.
+    """
+    logs = _paired_logs(values_by_round, baseline_by_round)
+    if not logs:
+        return None
+    own, base = [value for value, _ in logs], [base for _, base in logs]
+    estimate = math.exp(math.fsum(own) / len(logs)) - math.exp(math.fsum(base) / len(logs))
+    if len(logs) < MIN_VALUES:
+        return Difference(estimate, None, None, len(logs))
+    import numpy as np
+
+    resampled = np.exp(_resampled_means(own, seed, resamples)) - np.exp(_resampled_means(base, seed, resamples))
+    low, high = _interval(resampled, len(logs), confidence)
+    return Difference(estimate, min(low, estimate), max(high, estimate), len(logs))
 
 
 def _ordered(values: Sequence[float]) -> list[float]:
@@ -181,9 +219,10 @@ def _mad(values: Sequence[float]) -> float:
     return median([abs(value - centre) for value in values])
 
 
-def _paired_logs(values: Mapping[int, float], baseline: Mapping[int, float]) -> list[float]:
+def _paired_logs(values: Mapping[int, float], baseline: Mapping[int, float]) -> list[tuple[float, float]]:
+    """Return the logarithms of value and baseline of each round that has both, in the order of the rounds."""
     rounds = sorted(values.keys() & baseline.keys())
-    return [math.log(values[r]) - math.log(baseline[r]) for r in rounds if values[r] > 0 and baseline[r] > 0]
+    return [(math.log(values[r]), math.log(baseline[r])) for r in rounds if values[r] > 0 and baseline[r] > 0]
 
 
 @lru_cache(maxsize=256)
@@ -204,13 +243,11 @@ def _binomial_half(count: int, successes: int) -> float:
     return math.exp(log_ways - count * math.log(2))
 
 
-def _bootstrap_interval(
-    logs: Sequence[float], seed: int, resamples: int, confidence: float = CONFIDENCE
-) -> tuple[float, float]:
-    """Return the percentile interval of the mean of ``logs`` under resampling."""
+def _resampled_means(numbers: Sequence[float], seed: int, resamples: int) -> "NDArray[np.float64]":
+    """Return the mean of ``numbers`` in each resample."""
     import numpy as np
 
-    blocks = np.array_split(np.asarray(logs, dtype=np.float64), min(len(logs), MAX_BLOCKS))
+    blocks = np.array_split(np.asarray(numbers, dtype=np.float64), min(len(numbers), MAX_BLOCKS))
     sums = np.array([block.sum() for block in blocks])
     sizes = np.array([block.size for block in blocks], dtype=np.float64)
     means = np.empty(resamples)
@@ -218,8 +255,15 @@ def _bootstrap_interval(
     for start in range(0, resamples, _CHUNK):
         chunk = counts[start : start + _CHUNK].astype(np.float64)
         means[start : start + _CHUNK] = (chunk @ sums) / (chunk @ sizes)
-    tail = _expanded_tail(len(blocks), confidence)
-    low, high = np.quantile(means, [tail, 1 - tail])
+    return means
+
+
+def _interval(resampled: "NDArray[np.float64]", pairs: int, confidence: float) -> tuple[float, float]:
+    """Return the expanded percentile interval of what was resampled from ``pairs`` rounds."""
+    import numpy as np
+
+    tail = _expanded_tail(min(pairs, MAX_BLOCKS), confidence)
+    low, high = np.quantile(resampled, [tail, 1 - tail])
     return float(low), float(high)
 
 

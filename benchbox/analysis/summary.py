@@ -68,9 +68,9 @@ class Row:
 
     ``label`` is the environment's own label, ``display`` says in the same breath when it is emulated. ``ok`` samples
     are in the statistics out of ``attempted`` ones. The numbers are None where no sample is ok, the intervals and
-    ``p90`` also where there are too few. ``ratio`` is to the baseline's cell of the same workload and parameters, None
-    for the baseline itself; ``verdict`` says in one word what it means, None for the baseline and its A/A control.
-    ``flags`` counts ``key=value`` over the attempted samples.
+    ``p90`` also where there are too few. ``ratio`` and ``difference`` (the same in ``unit``) are to the baseline's cell
+    of the same workload and parameters, None for the baseline itself; ``verdict`` says in one word what they mean, None
+    for the baseline and its A/A control. ``flags`` counts ``key=value`` over the attempted samples.
     """
 
     cell: str
@@ -94,6 +94,7 @@ class Row:
     mad: float | None = None
     iqr: float | None = None
     ratio: st.Ratio | None = None
+    difference: st.Difference | None = None
     verdict: Verdict | None = None
     is_control: bool = False
     outliers: int = 0
@@ -357,11 +358,14 @@ class _Pair:
         return bool(self.cell.row.ok and self.base.row.ok)
 
     def marked(self, seed: int) -> Row:
-        """Return the row with what it is, and with its ratio."""
+        """Return the row with what it is, its ratio and its difference."""
         row = replace(self.cell.row, is_control=self.is_control)
         if self.base is None:
             return row
-        return replace(row, is_baseline=True) if self.base is self.cell else replace(row, ratio=self.ratio(seed))
+        if self.base is self.cell:
+            return replace(row, is_baseline=True)
+        difference = st.paired_difference(self.cell.values, self.base.values, seed)
+        return replace(row, ratio=self.ratio(seed), difference=difference)
 
     def ratio(self, seed: int, confidence: float = st.CONFIDENCE) -> st.Ratio | None:
         if self.base is None:

@@ -10,6 +10,7 @@ from benchbox.report.words import (
     NONE,
     absent_text,
     control_text,
+    difference_text,
     disturbance_text,
     failure_lines,
     format_value,
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 #: The widest line of the plain table, in columns.
 WIDTH: Final = 100
 
-COLUMNS: Final = ("environment", "ok/n", "median", "95% interval", "min", "p90", "× baseline (95%)")
+COLUMNS: Final = ("environment", "ok/n", "median", "95% interval", "× baseline (95%)", "difference (95%)")
+
+#: How many columns at the end hold a number with its interval, which may stand below it.
+_COMPARING: Final = 2
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -37,9 +41,8 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{row.ok}/{row.attempted}",
         format_value(row.median, row.unit),
         interval_text(row.interval, row.unit),
-        format_value(row.minimum, row.unit),
-        format_value(row.p90, row.unit),
         "baseline" if row.is_baseline else ratio_text(row.ratio),
+        "" if row.is_baseline else difference_text(row.difference, row.unit),
     )
 
 
@@ -128,12 +131,12 @@ def _rich_table(table: Table, heading: str) -> "RenderableType":
     made = RichTable(title=Text(heading), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
     made.padding = (0, 1, 0, 0)
     texts = [cells(row) for row in table.rows]
-    last = len(COLUMNS) - 1
     made.add_column(COLUMNS[0], overflow="fold", min_width=10)
-    for name in COLUMNS[1:last]:
+    for name in COLUMNS[1:-_COMPARING]:
         made.add_column(Text(name), justify="right", no_wrap=True)
-    widest = max((len(word) for row in texts for word in row[last].split()), default=0)
-    made.add_column(Text(COLUMNS[last]), justify="right", min_width=widest)
+    for column in range(len(COLUMNS) - _COMPARING, len(COLUMNS)):
+        widest = max((len(part) for row in texts for part in row[column].split(" (")), default=0)
+        made.add_column(Text(COLUMNS[column]), justify="right", min_width=widest + 1)
     for row in texts:
         made.add_row(*(Text(text) for text in row))
     return made

@@ -7,7 +7,7 @@ from typing import Final
 
 from benchbox.analysis.disturbances import Disturbance
 from benchbox.analysis.scaling import Scaling
-from benchbox.analysis.statistics import Interval, Ratio
+from benchbox.analysis.statistics import Difference, Interval, Ratio
 from benchbox.analysis.summary import Absent, Row, Summary, Table
 from benchbox.analysis.verdicts import TOLERANCE, Control
 from benchbox.report import definitions
@@ -70,6 +70,47 @@ def ratio_text(ratio: Ratio | None) -> str:
     if ratio.low is None or ratio.high is None:
         return significant(ratio.estimate)
     return f"{significant(ratio.estimate)} ({significant(ratio.low)}–{significant(ratio.high)})"
+
+
+def difference_text(difference: Difference | None, unit: str) -> str:
+    """Return a difference with its interval, in one unit: ``+412 µs (380–455)``, ``−3 µs (−18…+12)``.
+
+    Both ends of an interval on one side of zero have the sign that stands before it.
+    """
+    if difference is None:
+        return NONE
+    ends = [end for end in (difference.low, difference.high) if end is not None]
+    factor, name = _scale(max(map(abs, (difference.estimate, *ends))), unit)
+    estimate, *scaled = (value / factor for value in (difference.estimate, *ends))
+    decimals = 1 if max(map(abs, (estimate, *scaled))) < 9.95 else 0
+    text = f"{_signed(estimate, decimals)} {name}".rstrip()
+    if not scaled:
+        return text
+    low, high = scaled
+    if low <= 0 <= high:
+        return f"{text} ({_signed(low, decimals)}…{_signed(high, decimals)})"
+    near, far = sorted(map(abs, scaled))
+    return f"{text} ({near:,.{decimals}f}–{far:,.{decimals}f})"
+
+
+def _signed(value: float, decimals: int) -> str:
+    """Return ``value`` with its sign; what is rounded to zero has none."""
+    shown = f"{abs(value):,.{decimals}f}"
+    return shown if float(shown.replace(",", "")) == 0 else f"{'−' if value < 0 else '+'}{shown}"
+
+
+def _scale(largest: float, unit: str) -> tuple[float, str]:
+    """Return what to divide by so that ``largest`` is read well, and what the unit is called then."""
+    base = "B" if unit == "B/s" else unit
+    factor, name = next((step for step in _STEPS.get(base, ()) if largest >= step[0]), (1.0, base))
+    return factor, f"{name}/s" if unit == "B/s" else "" if name == "1" else name
+
+
+#: From where on a unit is used, largest first.
+_STEPS: Final = {
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
+    "B": tuple((float(1 << 10 * power), name) for power, name in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB"))),
+}
 
 
 def percent(fraction: float) -> str:
@@ -184,7 +225,7 @@ def answer(table: Table, summary: Summary) -> str:
         sentences = [f"{_subject(table.metric)}, {plain(first.display)} takes {_value(first)}."]
     if base is None:
         sentences.append(f"Nothing is compared, for the baseline {plain(summary.baseline)} has no valid sample.")
-    sentences += [_unjudged(row) for row in others]
+    sentences += _unjudged(others)
     return " ".join([*sentences, *_caution(table, summary)])
 
 
@@ -197,9 +238,27 @@ def _value(row: Row) -> str:
 
 
 def _compared(rows: Sequence[Row], base: Row, table: Table) -> str:
-    values = [f"{_value(rows[0])} against {_value(base)}", *map(_value, rows[1:])]
-    parts = [f"{plain(row.display)} {_comparison(row, base)} ({text})" for row, text in zip(rows, values, strict=True)]
+    """Return one part a row; rows of which the same is to be said share one, behind what is clear."""
+    alike: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=_is_unclear):
+        alike.setdefault(_comparison(row, base), []).append(row)
+    bases = [base, *[None] * len(alike)]
+    parts = [_part(text, group, against) for (text, group), against in zip(alike.items(), bases, strict=False)]
     return f"{_subject(table.metric)}, {'; '.join(parts)}."
+
+
+def _is_unclear(row: Row) -> bool:
+    return row.verdict is None or row.verdict.kind not in ("worse", "better")
+
+
+def _part(text: str, rows: Sequence[Row], base: Row | None) -> str:
+    """Return one part of a sentence about ``rows``, with the value of ``base`` if it is to be said here."""
+    if len(rows) == 1:
+        against = f" against {_value(base)}" if base else ""
+        return f"{plain(rows[0].display)} {text} ({_value(rows[0])}{against})"
+    names = _listed([f"{plain(row.display)} ({_value(row)})" for row in rows])
+    several = f"are {text.removeprefix('is ')}" if text.startswith("is ") else text
+    return f"{names} {several}{f' ({_value(base)})' if base else ''}"
 
 
 def _comparison(row: Row, base: Row) -> str:
@@ -214,12 +273,17 @@ def _comparison(row: Row, base: Row) -> str:
     return f"is {word} than {plain(base.display)} {by}"
 
 
-def _unjudged(row: Row) -> str:
-    name = plain(row.display)
-    if row.accelerator == "tcg":
-        return f"What a virtual machine costs is not known: {name} took {_value(row)}, which is no measure of a VM."
-    reason = plain(row.verdict.reason) if row.verdict else "there is nothing to compare it with"
-    return f"{name} took {_value(row)} and is not judged: {reason}."
+def _unjudged(rows: Sequence[Row]) -> list[str]:
+    """Return a sentence for what was emulated, and one for each of the rest."""
+    emulated = [f"{plain(row.display)} took {_value(row)}" for row in rows if row.accelerator == "tcg"]
+    sentences = []
+    if emulated:
+        sentences = [f"What a virtual machine costs is not known: {_listed(emulated)}, which is no measure of a VM."]
+    for row in rows:
+        if row.accelerator != "tcg":
+            reason = plain(row.verdict.reason) if row.verdict else "there is nothing to compare it with"
+            sentences.append(f"{plain(row.display)} took {_value(row)} and is not judged: {reason}.")
+    return sentences
 
 
 def _caution(table: Table, summary: Summary) -> list[str]:

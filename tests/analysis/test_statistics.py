@@ -188,6 +188,72 @@ def test_the_ratio_turned_round_is_its_inverse(pairs: list[tuple[float, float]])
     assert there.estimate * back.estimate == pytest.approx(1.0)
 
 
+def test_the_difference_is_that_of_the_geometric_means() -> None:
+    """By hand: values 2 and 8 have 4, baselines 1 and 4 have 2; a round without its partner does not count."""
+    found = st.paired_difference({1: 2.0, 2: 8.0, 3: 9.0}, {1: 1.0, 2: 4.0, 4: 1.0}, seed=1)
+    assert found is not None
+    assert found.estimate == pytest.approx(2.0)
+    assert (found.low, found.high, found.pairs) == (None, None, 2)
+    assert st.paired_difference({1: 2.0}, {2: 1.0}, seed=1) is None
+    assert st.paired_difference({1: 0.0}, {1: 1.0}, seed=1) is None
+
+
+@given(paired, some.floats(min_value=1e-3, max_value=1e3))
+def test_the_difference_has_the_unit_and_says_what_the_ratio_says(
+    pairs: list[tuple[float, float]], scale: float
+) -> None:
+    """In milliseconds it is a thousand times that in seconds; it is zero where the ratio is 1, by sign and interval."""
+    values = {number: value for number, (value, _) in enumerate(pairs)}
+    baseline = {number: base for number, (_, base) in enumerate(pairs)}
+    found = st.paired_difference(values, baseline, seed=1, resamples=200)
+    scaled = st.paired_difference(
+        {number: value * scale for number, value in values.items()},
+        {number: base * scale for number, base in baseline.items()},
+        seed=1,
+        resamples=200,
+    )
+    ratio = st.paired_ratio(values, baseline, seed=1, resamples=200)
+    assert found is not None and found.low is not None and found.high is not None
+    assert scaled is not None and scaled.low is not None and scaled.high is not None
+    assert ratio is not None and ratio.low is not None and ratio.high is not None
+    assert found.low <= found.estimate <= found.high
+    size = max(map(abs, (found.low, found.high)))
+    for one, other in ((found.estimate, scaled.estimate), (found.low, scaled.low), (found.high, scaled.high)):
+        assert other == pytest.approx(one * scale, rel=1e-6, abs=1e-9 * scale * size)
+    # Both ends are interpolated between resamples: at the very border one may say 1 and the other not quite 0.
+    border = 1e-2
+    if ratio.low > 1 + border:
+        assert found.low > -border * size
+    if ratio.high < 1 - border:
+        assert found.high < border * size
+    assert math.copysign(1, found.estimate) == math.copysign(1, math.log(ratio.estimate)) or ratio.estimate == (
+        pytest.approx(1.0)
+    )
+
+
+def test_what_slows_both_alike_is_taken_out_of_the_difference() -> None:
+    """A constant 5 ms more, on a baseline that wanders by 2 ms: the interval is far narrower than that of each."""
+    chance = random.Random(8)
+    baseline = {n: 0.1 + chance.uniform(-0.002, 0.002) for n in range(30)}
+    found = st.paired_difference({n: value + 0.005 for n, value in baseline.items()}, baseline, seed=1)
+    assert found is not None and found.low is not None and found.high is not None
+    assert found.estimate == pytest.approx(0.005, rel=0.01)
+    assert found.high - found.low < 0.0001
+
+
+def test_the_interval_of_a_difference_covers_the_truth_about_as_often_as_it_says() -> None:
+    """400 simulated runs of 20 rounds, the medians 4.6 and 1 apart by 3.6: 91 to 98 % hold it."""
+    chance = random.Random(2026)
+    hits = 0
+    for _ in range(400):
+        values = {n: 4.6 * chance.lognormvariate(0, 0.2) for n in range(20)}
+        baseline = {n: chance.lognormvariate(0, 0.1) for n in range(20)}
+        found = st.paired_difference(values, baseline, seed=1)
+        assert found is not None and found.low is not None and found.high is not None
+        hits += found.low <= 3.6 <= found.high
+    assert 0.91 <= hits / 400 <= 0.98
+
+
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     """400 simulated runs of 20 rounds: 91 to 98 % of the intervals of the ratio, 93 to 99 % of the median's hold it."""
     chance = random.Random(2024)

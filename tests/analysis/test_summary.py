@@ -37,6 +37,9 @@ def test_ratios_are_paired_with_the_baseline_and_the_baseline_has_none() -> None
     assert container.ratio is not None
     assert container.ratio.estimate == pytest.approx(2.0)
     assert container.ratio.pairs == 8
+    assert native.difference is None
+    assert container.difference is not None
+    assert container.difference.estimate > 0
 
 
 def served(environment: str, number: int, seconds: float) -> Sample:

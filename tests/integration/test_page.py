@@ -11,7 +11,7 @@ from benchbox.analysis.statistics import median
 from benchbox.record import Sample
 from benchbox.report.page import write_page
 from tests.report.browser import EXECUTABLE, Browser, browser
-from tests.report.records import evil_run, failed, manifest, sample, samples, write_run
+from tests.report.records import STAGES_NS, environment, evil_run, failed, manifest, sample, samples, write_run
 
 pytestmark = [pytest.mark.integration, pytest.mark.browser]
 
@@ -57,6 +57,19 @@ def test_the_page_draws_without_a_complaint_or_a_request(tab: Browser, page: Pat
     assert tab.problems == []
     assert tab.requests == [page.absolute().as_uri()]
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [1400, 1000, 400])
+def test_many_environments_stick_out_nowhere(tab: Browser, tmp_path: Path, width: int) -> None:
+    """Sixteen parts of a container: wide tables are scrolled in their own place, none of a page's parts is lost."""
+    labels = [f"a-part-of-the-whole-{number}" for number in range(16)]
+    stages = STAGES_NS["container"]
+    taken = [sample(label, number, stages_ns=stages) for number in range(1, 9) for label in labels]
+    records = [environment(label, kind="container") for label in labels]
+    folder = write_run(tmp_path / "run", manifest(labels, baseline=labels[0], records=records), taken)
+    tab.open(write_page(folder, tmp_path / "page.html"), width)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.evaluate("document.querySelectorAll('td[data-cell]').length") == len(labels) * len(stages)
 
 
 def test_numbers_on_the_page_are_the_records(tab: Browser, page: Path) -> None:

@@ -79,6 +79,7 @@ def test_every_number_in_the_table_is_the_summarys_to_the_last_digit() -> None:
         assert found["interval"] == row.interval.low
         if row.ratio is not None:
             assert found["ratio"] == row.ratio.estimate and found["ratio-interval"] == row.ratio.low
+            assert row.difference is not None and found["difference"] == row.difference.estimate
     assert page.embedded("summary") == json.loads(json.dumps(summary.as_json()))
 
 

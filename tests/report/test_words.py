@@ -1,5 +1,7 @@
 """Numbers and names as people read them."""
 
+import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from benchbox.analysis import verdicts
-from benchbox.analysis.statistics import Interval, Ratio
+from benchbox.analysis.statistics import Difference, Interval, Ratio
 from benchbox.analysis.summary import Row, summarise
+from benchbox.record import Sample
 from benchbox.report import words
-from tests.report.records import controlled_run, failed, manifest, samples
+from tests.report.records import STAGES_NS, controlled_run, environment, failed, manifest, sample, samples
 
 
 @pytest.mark.parametrize(
@@ -20,6 +23,32 @@ from tests.report.records import controlled_run, failed, manifest, samples
 def test_three_digits_are_significant(value: float, text: str) -> None:
     """Neither exponents nor digits that nobody measured."""
     assert words.significant(value) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "text"),
+    [
+        ((412e-6, 380e-6, 455e-6), "s", "+412 µs (380–455)"),
+        ((-424e-6, -491e-6, -365e-6), "s", "−424 µs (365–491)"),
+        ((-3e-6, -18e-6, 12e-6), "s", "−3 µs (−18…+12)"),
+        ((0.2e-6, -4e-6, 5e-6), "s", "+0.2 µs (−4.0…+5.0)"),
+        ((0.1e-6, -40e-6, 50e-6), "s", "0 µs (−40…+50)"),
+        ((980e-6, 900e-6, 1020e-6), "s", "+1.0 ms (0.9–1.0)"),
+        ((2.6, None, None), "s", "+2.6 s"),
+        ((30e-9, None, None), "s", "+30 ns"),
+        ((3 << 20, 2 << 20, 4 << 20), "B", "+3.0 MiB (2.0–4.0)"),
+        ((-(512 << 10), None, None), "B/s", "−512 KiB/s"),
+        ((-1500.0, -1600.0, -1400.0), "1/s", "−1,500 1/s (1,400–1,600)"),
+        ((2.0, None, None), "1", "+2.0"),
+        ((0.0, 0.0, 0.0), "s", "0.0 s (0.0…0.0)"),
+    ],
+)
+def test_a_difference_has_one_unit_and_its_signs(
+    values: tuple[float, float | None, float | None], unit: str, text: str
+) -> None:
+    """Both ends on one side share the sign that stands before, else each has its own."""
+    assert words.difference_text(Difference(*values, pairs=9), unit) == text
+    assert words.difference_text(None, unit) == words.NONE
 
 
 @given(some.floats(min_value=1e-9, max_value=1e12))
@@ -74,6 +103,38 @@ def test_the_answer_names_emulation_in_the_same_breath() -> None:
     )
     assert "What a virtual machine costs is not known: vm (emulated, TCG) took" in text
     assert "which is no measure of a VM." in text
+
+
+def test_the_answer_says_what_is_clear_first_and_the_same_of_many_once() -> None:
+    """Sixteen parts of a container are a sentence, too."""
+    labels = ("container", "no-net", "no-uts", "no-ipc", "no-pid")
+    chance = random.Random(3)
+
+    def taken(label: str, number: int) -> Sample:
+        factor = (0.5 if label == "no-net" else 1.0) * chance.lognormvariate(0, 0.3)
+        return sample(label, number, stages_ns=STAGES_NS["container"], factor=factor)
+
+    found = [taken(label, number) for number in range(1, 21) for label in labels]
+    summary = summarise(manifest(labels, baseline="container"), found)
+    text = words.answer(summary.tables[0], summary)
+    assert text.count("may or may not differ from container") == 1
+    assert text.index("no-net is faster than container by") < text.index("no-uts (")
+    assert re.search(r"no-uts \(.* ms\), no-ipc \(.* ms\) and no-pid \(.* ms\) may or may not", text)
+
+
+def test_the_answer_says_once_that_emulation_is_no_virtual_machine() -> None:
+    """However many guests there are."""
+    labels = ("vm", "pc", "nic")
+    found = [
+        sample(label, number, stages_ns=STAGES_NS["vm"], flags={"accelerator": "tcg"})
+        for number in range(1, 9)
+        for label in labels
+    ]
+    records = [environment(label, kind="vm", applied={"accelerator": "tcg"}) for label in labels]
+    summary = summarise(manifest(labels, baseline="vm", records=records), found)
+    text = words.answer(summary.tables[0], summary)
+    assert text.count("no measure of a VM") == 1
+    assert "pc (emulated, TCG) took" in text and "nic (emulated, TCG) took" in text
 
 
 def test_the_answer_without_a_baseline_compares_nothing() -> None:
