@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def booted(folder: Path, script: str, **options: Any) -> tuple[Outcome, str]:
     """Boot a guest with ``options``, run ``script`` in it and return what came of it; nothing may be left."""
     offer = vm.ENVIRONMENT.check(EnvironmentSpec("vm", "vm", options))
-    skip_unless_available("vm", offer)
+    skip_unless_available(str(options.get("firmware", "vm")), offer)
     command = Command(shell(script), signals_ready=False)
     with session(folder, boot_timeout_s=PATIENT, **options) as guests:
         outcome = guests.start(command).wait()
