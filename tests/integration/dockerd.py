@@ -42,7 +42,8 @@ def running() -> Iterator[Path | None]:
 
 
 def _start(program: str, folder: Path) -> "subprocess.Popen[bytes]":
-    words: list[str | Path] = [program, "--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "pid"]
+    words: list[str | Path] = [program, "--data-root", folder / "data", "--exec-root", folder / "exec"]
+    words += ["--pidfile", folder / "pid"]
     words += ["--host", f"unix://{folder / 'socket'}", "--exec-opt", "native.cgroupdriver=cgroupfs", *_NO_NETWORK]
     environment = {"PATH": _PATH, "HOME": str(folder)}
     with (folder / "log").open("wb") as log:
