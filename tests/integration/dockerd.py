@@ -24,8 +24,8 @@ _NO_NETWORK: Final = ("--bridge=none", "--iptables=false", "--ip6tables=false", 
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Path | None]:
-    """Yield the socket of a daemon; None where there is no dockerd, which the tests then say themselves."""
+def running() -> Iterator[Path]:
+    """Yield the socket of a daemon; where there is no dockerd, one that is not there, which the tests then say."""
     program = shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:{_PATH}")
     if program is None or os.geteuid() != 0:
         yield Path("/nonexistent/docker.sock")
@@ -42,8 +42,8 @@ def running() -> Iterator[Path | None]:
 
 
 def _start(program: str, folder: Path) -> "subprocess.Popen[bytes]":
-    words: list[str | Path] = [program, "--data-root", folder / "data", "--exec-root", folder / "exec"]
-    words += ["--pidfile", folder / "pid"]
+    places = {"--data-root": "data", "--exec-root": "exec", "--pidfile": "pid"}
+    words = [program, *(word for option, name in places.items() for word in (option, str(folder / name)))]
     words += ["--host", f"unix://{folder / 'socket'}", "--exec-opt", "native.cgroupdriver=cgroupfs", *_NO_NETWORK]
     environment = {"PATH": _PATH, "HOME": str(folder)}
     with (folder / "log").open("wb") as log:

@@ -194,6 +194,14 @@ def test_options_do_what_they_say(
         assert (expected or str(Path("/proc/self/ns/net").readlink())) in output(opened, script)
 
 
+def test_docker_s_networks_are_what_they_say(docker: Engine, tmp_path: Path) -> None:
+    """Loopback alone, or the host's."""
+    with session("docker", fresh(tmp_path)) as opened:
+        assert output(opened, "busybox ls /sys/class/net") == "lo\n"
+    with session("docker", fresh(tmp_path), network="host") as opened:
+        assert output(opened, "busybox readlink /proc/self/ns/net").strip() == str(Path("/proc/self/ns/net").readlink())
+
+
 @pytest.mark.parametrize("kind", ["oci", "docker"])
 def test_out_of_memory_is_the_kernel_s_word(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Also of a workload that survives it; a kill by somebody else is none."""
