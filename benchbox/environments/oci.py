@@ -129,6 +129,7 @@ class Makings:
 
     ``state`` is where the runtime keeps its own, ``bundles`` and ``layers`` hold a folder a sample. ``by_descriptor``
     says whether it can pass the workload a descriptor to be ready on; else that is the workload's error output.
+    ``seccomp`` is the text of the filter.
     """
 
     label: str
@@ -141,6 +142,7 @@ class Makings:
     where: nest.Hierarchies
     workspace: Workspace
     by_descriptor: bool
+    seccomp: str | None
 
     @property
     def ready(self) -> str:
@@ -180,7 +182,8 @@ def _makings(
     basis = bundle.Basis(resources, cpus, mems, swap, options.network, layers is None, profile)
     bundles = state.parent / "bundles"
     bundles.mkdir()
-    return Makings(label, runtime, root, state, bundles, layers, basis, where, workspace, _passes_descriptors(runtime))
+    passes, text = _passes_descriptors(runtime), json.dumps(profile) if profile else None
+    return Makings(label, runtime, root, state, bundles, layers, basis, where, workspace, passes, text)
 
 
 @contextmanager
@@ -251,7 +254,7 @@ class Instance:
         self._oom_kills = nest.oom_kills_of_host()
         root = self._layer / "root" if self._layer else makings.root
         found = bundle.config(command, makings.basis, root, f"{self.nest.path}/{self.id}", ready, fifo)
-        self._config = json.dumps(found)
+        self._config = bundle.text(found, makings.seccomp)
 
     def make(self) -> None:
         """Make all of it, or nothing. Raises EnvironmentFailure."""

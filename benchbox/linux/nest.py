@@ -4,7 +4,7 @@ Three groups a hierarchy, all of them ours::
 
     base/leaf            the account of everything, the program that starts the container included
     base/leaf/box        the limits; the program makes its group below it, and removes it
-    base/leaf/runtime    joined by the program that is started for the sample, if there is one
+    base/leaf/runtime    joined by the program that is started for the sample, if there is one; on v1 where it counts
 
 The kernel applies the limits of ``box`` to all below it, whatever the program does, and they can be read when its group
 has gone. What it used is in the account for the same reason: counters of a group hold those of removed ones below it.
@@ -38,6 +38,8 @@ _LIMITS: Final = (
     "cpuset.cpus", "cpu.max", "cpu.cfs_quota_us", "cpu.stat", "cpuacct.usage", "memory.max", "memory.limit_in_bytes",
     "memory.events", "memory.oom_control", "memory.max_usage_in_bytes", "pids.max",
 )  # fmt: skip
+#: Controllers of v1 that only count what is in a group.
+_COUNTING: Final = ("cpuacct", "memory", "blkio")
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,18 @@ def plan(
     return Nest(
         _parents(layout, groups(leaf, Limits()), _ACCOUNT),
         _parents(layout, groups(f"{leaf}/box", limits), _LIMITS),
-        CgroupPlan(tuple(replace(group, reads=()) for group in groups(f"{leaf}/runtime", Limits()).groups))
-        if runtime
-        else CgroupPlan(()),
+        _runtime(layout, groups(f"{leaf}/runtime", Limits())) if runtime else CgroupPlan(()),
         f"{inside}/box",
         tuple(Path(f"{mount}{inside}") for mount in where.mounts),
     )
+
+
+def _runtime(layout: Layout, groups: CgroupPlan) -> CgroupPlan:
+    """Return ``groups`` where they count something; in others a program that is not limited has no business, and a
+    share of the CPUs of its own would hold it back on a busy host. Its CPUs are kept by affinity."""
+    counting = {layout.v2, *(root for name, root in layout.v1.items() if name in _COUNTING)}
+    kept = (group for group in groups.groups if any(root and group.path.is_relative_to(root) for root in counting))
+    return CgroupPlan(tuple(replace(group, reads=()) for group in kept))
 
 
 def _parents(layout: Layout, groups: CgroupPlan, read: tuple[str, ...]) -> CgroupPlan:

@@ -1,5 +1,6 @@
 """What an OCI runtime is told is a function of command, image and resources, and asks for what our container has."""
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,3 +82,10 @@ def test_a_named_pipe_is_bound_where_the_command_is_told() -> None:
     destinations = [mount["destination"] for mount in told(fifo=Path("/host/fifo"))["mounts"]]
     assert destinations.index(FIFO) > destinations.index("/dev")
     assert FIFO not in [mount["destination"] for mount in told()["mounts"]]
+
+
+def test_the_file_says_what_the_configuration_says() -> None:
+    """Though the filter's text is made once for all."""
+    for basis in (BASIS, changed(seccomp=None)):
+        seccomp = None if basis.seccomp is None else json.dumps(basis.seccomp)
+        assert json.loads(bundle.text(told(basis=basis), seccomp)) == told(basis=basis)

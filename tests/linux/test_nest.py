@@ -31,9 +31,10 @@ def test_limits_are_those_of_the_inner_group_alone() -> None:
         assert limits & {"memory.max", "memory.limit_in_bytes"}
         assert limits & {"cpu.max", "cpu.cfs_quota_us"}
         for plan in (found.outer, found.runtime):
+            assert plan.groups
             others = {write.file for group in plan.groups for write in group.writes}
             assert not others & {"memory.max", "memory.limit_in_bytes", "pids.max", "cpu.max", "cpu.cfs_quota_us"}
-            assert "cpuset.cpus" in others
+        assert "cpuset.cpus" in {write.file for group in found.outer.groups for write in group.writes}
 
 
 def test_on_v2_no_group_with_groups_below_it_has_processes() -> None:
@@ -50,6 +51,11 @@ def test_on_v1_memory_is_counted_with_that_of_groups_below() -> None:
     for plan in (planned(V1).outer, planned(V1).box):
         (memory,) = [group for group in plan.groups if "/memory/" in f"{group.path}/"]
         assert memory.writes[0] == Write("memory.use_hierarchy", "1", optional=True)
+
+
+def test_on_v1_a_runtime_is_in_the_groups_that_count_alone() -> None:
+    """A share of the CPUs of its own would hold it back on a busy host."""
+    assert [group.path.parent.parent.parent.name for group in planned(V1).runtime.groups] == ["memory"]
 
 
 def test_a_program_is_told_where_from_the_mount_point_on() -> None:
