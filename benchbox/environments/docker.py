@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from benchbox.environments import bundle, peers
 from benchbox.environments.container import KEPT_CAPABILITIES
 from benchbox.environments.engine_api import RUN_LABEL, Demultiplexer, Engine, EngineError, Exchange
-from benchbox.environments.launched import Requested, choose_cpus, instance_limits
+from benchbox.environments.launched import Requested, choose_cpus
 from benchbox.environments.prepared import MASKED, READ_ONLY
 from benchbox.errors import BenchboxError, EnvironmentFailure, UnavailableError
 from benchbox.linux import cgroups, nest
@@ -136,12 +136,12 @@ class Makings:
     basis: bundle.Basis
     network: str
     where: nest.Hierarchies
+    groups: nest.Nest
     workspace: Workspace
 
     def nest(self, name: str) -> nest.Nest:
-        basis, leaf = self.basis, f"{self.label}-{name}"
-        limits = instance_limits(basis.resources)
-        return nest.plan(self.where, self.workspace.cgroup_name, leaf, limits, basis.cpus, basis.mems, runtime=False)
+        """Return the groups of the sample ``name``."""
+        return nest.named(self.groups, f"{self.label}-{name}")
 
 
 def _makings(
@@ -164,7 +164,8 @@ def _makings(
     profile = peers.filter_profile() if options.seccomp == "default" else None
     basis = bundle.Basis(resources, cpus, mems, swap, options.network != "host", False, profile)
     imported = import_image(engine, image, workspace.scratch)
-    return Makings(label, engine, imported, fifos, basis, options.network, where, workspace)
+    groups = peers.groups(where, workspace, basis, runtime=False)
+    return Makings(label, engine, imported, fifos, basis, options.network, where, groups, workspace)
 
 
 @contextmanager

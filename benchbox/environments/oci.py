@@ -27,7 +27,6 @@ from benchbox.environments.launched import (
     Requested,
     channel_latency_ns,
     choose_cpus,
-    instance_limits,
 )
 from benchbox.errors import EnvironmentFailure
 from benchbox.linux import cgroups, mounts, nest, processes
@@ -127,9 +126,9 @@ def _is_mixed(layout: cgroups.Layout) -> bool:
 class Makings:
     """What all samples of a session are made of.
 
-    ``state`` is where the runtime keeps its own, ``bundles`` and ``layers`` hold a folder a sample. ``by_descriptor``
-    says whether it can pass the workload a descriptor to be ready on; else that is the workload's error output.
-    ``seccomp`` is the text of the filter.
+    ``state`` is where the runtime keeps its own, ``bundles`` and ``layers`` hold a folder a sample, ``groups`` are
+    planned for any name. ``by_descriptor`` says whether it can pass the workload a descriptor to be ready on; else that
+    is the workload's error output. ``seccomp`` is the text of the filter.
     """
 
     label: str
@@ -140,6 +139,7 @@ class Makings:
     layers: Path | None
     basis: bundle.Basis
     where: nest.Hierarchies
+    groups: nest.Nest
     workspace: Workspace
     by_descriptor: bool
     seccomp: str | None
@@ -150,10 +150,8 @@ class Makings:
         return str(READY_FD if self.by_descriptor else _ERROR_OUTPUT)
 
     def nest(self, name: str) -> nest.Nest:
-        basis = self.basis
-        leaf = f"{self.label}-{name}"
-        limits = instance_limits(basis.resources)
-        return nest.plan(self.where, self.workspace.cgroup_name, leaf, limits, basis.cpus, basis.mems, runtime=True)
+        """Return the groups of the sample ``name``."""
+        return nest.named(self.groups, f"{self.label}-{name}")
 
 
 def _makings(
@@ -183,7 +181,8 @@ def _makings(
     bundles = state.parent / "bundles"
     bundles.mkdir()
     passes, text = _passes_descriptors(runtime), json.dumps(profile) if profile else None
-    return Makings(label, runtime, root, state, bundles, layers, basis, where, workspace, passes, text)
+    groups = peers.groups(where, workspace, basis, runtime=True)
+    return Makings(label, runtime, root, state, bundles, layers, basis, where, groups, workspace, passes, text)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchbox import native
-from benchbox.environments.launched import Requested
+from benchbox.environments.bundle import Basis
+from benchbox.environments.launched import Requested, instance_limits
 from benchbox.errors import EnvironmentFailure, UnavailableError
 from benchbox.linux import cgroups, nest, seccomp
 from benchbox.linux.processes import describe_status
@@ -60,6 +61,12 @@ def hierarchies(workspace: Workspace) -> Iterator[nest.Hierarchies]:
             # Another session of the run may still have its own below it; the last one removes it.
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def groups(where: nest.Hierarchies, workspace: Workspace, basis: Basis, *, runtime: bool) -> nest.Nest:
+    """Return the groups of a sample of any name. Pure."""
+    limits = instance_limits(basis.resources)
+    return nest.plan(where, workspace.cgroup_name, nest.ANY, limits, basis.cpus, basis.mems, runtime=runtime)
 
 
 def limits_swap(layout: cgroups.Layout, base: str) -> bool:

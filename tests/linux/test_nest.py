@@ -85,6 +85,18 @@ def test_every_hierarchy_is_found_also_those_that_we_do_not_use() -> None:
     )  # fmt: skip
 
 
+def test_a_plan_for_any_name_becomes_that_for_one() -> None:
+    """The same as if it had been planned for it."""
+    for where in (V1, V2):
+        for runtime in (True, False):
+            anyone = nest.plan(where, "benchbox-1", nest.ANY, LIMITS, (1,), "0", runtime=runtime)
+            assert nest.named(anyone, "oci-s1") == planned(where, runtime=runtime)
+
+
+def never() -> int:
+    raise AssertionError("the host need not be asked")
+
+
 def texts(plan_path: str, **files: str) -> dict[str, str]:
     return {f"{plan_path}/{name.replace('__', '.')}": text for name, text in files.items()}
 
@@ -101,7 +113,7 @@ def test_what_a_limit_does_is_read_where_the_limit_is() -> None:
         memory__max="67108864",
         memory__events="oom_kill 1\n",
     )
-    found = nest.seen(planned(V2), outer, box, 5)
+    found = nest.seen(planned(V2), outer, box, never)
     values = {counter.name: counter.value for counter in found.counters}
     assert values == {"cpu.usage": 3.0, "memory.peak": 9, "cpu.throttled": 0.7, "memory.oom_kills": 1}
     assert len(found.counters) == len(values)
@@ -118,7 +130,7 @@ def test_on_v1_a_kill_is_the_host_s_if_this_group_was_full(peak: int, host_kille
         memory__max_usage_in_bytes=str(peak),
         memory__oom_control="oom_kill_disable 0\noom_kill 0\n",
     )
-    found = nest.seen(planned(V1), {}, box, host_killed)
+    found = nest.seen(planned(V1), {}, box, lambda: host_killed)
     (counter,) = [counter for counter in found.counters if counter.name == "memory.oom_kills"]
     assert counter.value == kills
     assert "vmstat" in counter.source
@@ -129,7 +141,7 @@ def test_a_box_that_used_no_time_of_a_cpu_has_seen_nothing() -> None:
     box = texts(
         "/sys/fs/cgroup/benchbox-1/oci-s1/box", cpu__stat="usage_usec 0\n", memory__max="67108864", memory__peak="4096"
     )
-    assert not nest.seen(planned(V2), {}, box, 0).ran
+    assert not nest.seen(planned(V2), {}, box, never).ran
 
 
 def test_the_host_s_kills_are_a_number_even_where_the_kernel_tells_none(tmp_path: Path) -> None:
