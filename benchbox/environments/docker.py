@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from benchbox.environments import bundle, peers
 from benchbox.environments.container import KEPT_CAPABILITIES
 from benchbox.environments.engine_api import RUN_LABEL, Demultiplexer, Engine, EngineError, Exchange
-from benchbox.environments.launched import Requested, choose_cpus
+from benchbox.environments.launched import Requested, choose_cpus, instance_limits
 from benchbox.environments.prepared import MASKED, READ_ONLY
 from benchbox.errors import BenchboxError, EnvironmentFailure, UnavailableError
 from benchbox.linux import cgroups, nest

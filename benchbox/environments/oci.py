@@ -27,6 +27,7 @@ from benchbox.environments.launched import (
     Requested,
     channel_latency_ns,
     choose_cpus,
+    instance_limits,
 )
 from benchbox.errors import EnvironmentFailure
 from benchbox.linux import cgroups, mounts, nest, processes

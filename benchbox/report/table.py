@@ -1,7 +1,7 @@
 """A run's table for the terminal: with rich where there is one, as plain text everywhere else."""
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from benchbox.analysis.scaling import scalings
@@ -23,12 +23,16 @@ from benchbox.report.words import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
 
 #: The widest line of the plain table, in columns.
-WIDTH: Final = 100
+WIDTH: Final = 112
 
-COLUMNS: Final = ("environment", "ok/n", "median", "95% interval", "× baseline (95%)", "difference (95%)")
+COLUMNS: Final = (
+    "environment", "ok/n", "median", "95% interval", "min", "p90", "× baseline (95%)", "difference (95%)",
+)  # fmt: skip
+#: What goes first where a terminal is too narrow for all; page, ``show --json`` and wider terminals have it.
+SPREAD: Final = ("min", "p90")
 
 #: How many columns at the end hold a number with its interval, which may stand below it.
 _COMPARING: Final = 2
@@ -41,6 +45,8 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{row.ok}/{row.attempted}",
         format_value(row.median, row.unit),
         interval_text(row.interval, row.unit),
+        format_value(row.minimum, row.unit),
+        format_value(row.p90, row.unit),
         "baseline" if row.is_baseline else ratio_text(row.ratio),
         "" if row.is_baseline else difference_text(row.difference, row.unit),
     )
@@ -91,7 +97,7 @@ def rich_text(summary: Summary) -> "RenderableType":
 
     warning = trust_text(summary)
     head = [Text(warning, style="bold red"), Text()] if warning else []
-    tables = [part for table in summary.tables for part in (_rich_table(table, _heading(table, summary.cache)), Text())]
+    tables = [part for table in summary.tables for part in (_RichTable(table, _heading(table, summary.cache)), Text())]
     lines = RichTable.grid(padding=(0, 1))
     for remark in remarks(summary):
         lines.add_row("•", Text(remark))
@@ -105,7 +111,7 @@ def _heading(table: Table, cache: str) -> str:
 
 def _plain_table(table: Table, heading: str, width: int) -> str:
     rows = [COLUMNS, *(cells(row) for row in table.rows)]
-    widths = [max(len(row[column]) for row in rows) for column in range(1, len(COLUMNS))]
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[1:]]
     room = max(12, width - sum(widths) - 2 * len(widths))
     first = min(room, max(len(row[0]) for row in rows))
     lines = [line for row in rows for line in _plain_row(row, first, widths)]
@@ -123,20 +129,39 @@ def _wrapped(text: str, width: int) -> Iterable[str]:
     return textwrap.wrap(text, width, subsequent_indent="  ")
 
 
-def _rich_table(table: Table, heading: str) -> "RenderableType":
+class _RichTable:
+    """A table that leaves out on a narrow terminal what it can do without."""
+
+    def __init__(self, table: Table, heading: str) -> None:
+        self._rows, self._heading = [cells(row) for row in table.rows], heading
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> Iterator["RenderableType"]:
+        yield _rich_table(_fitting([COLUMNS, *self._rows], options.max_width), self._heading)
+
+
+def _rich_table(rows: Sequence[Sequence[str]], heading: str) -> "RenderableType":
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
     made = RichTable(title=Text(heading), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
     made.padding = (0, 1, 0, 0)
-    texts = [cells(row) for row in table.rows]
-    made.add_column(COLUMNS[0], overflow="fold", min_width=10)
-    for name in COLUMNS[1:-_COMPARING]:
+    names, *texts = rows
+    made.add_column(names[0], overflow="fold", min_width=10)
+    for name in names[1:-_COMPARING]:
         made.add_column(Text(name), justify="right", no_wrap=True)
-    for column in range(len(COLUMNS) - _COMPARING, len(COLUMNS)):
+    for column in range(len(names) - _COMPARING, len(names)):
         widest = max((len(part) for row in texts for part in row[column].split(" (")), default=0)
-        made.add_column(Text(COLUMNS[column]), justify="right", min_width=widest + 1)
+        made.add_column(Text(names[column]), justify="right", min_width=widest + 1)
     for row in texts:
         made.add_row(*(Text(text) for text in row))
     return made
+
+
+def _fitting(rows: Sequence[Sequence[str]], width: int) -> list[Sequence[str]]:
+    """Return ``rows`` without the columns of SPREAD where all would take more than ``width`` columns. Pure."""
+    needed = sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
+    if needed - 2 <= width:
+        return list(rows)
+    kept = [number for number, name in enumerate(COLUMNS) if name not in SPREAD]
+    return [[row[number] for number in kept] for row in rows]

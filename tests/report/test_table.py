@@ -87,11 +87,11 @@ def test_emulation_is_in_the_row_of_its_number(summary: Summary) -> None:
 
 
 @pytest.mark.parametrize("label", ["native", "a-container-with-a-long-name-and-more-words-than-fit-anywhere " * 3])
-def test_plain_text_is_at_most_100_columns_wide_and_without_escapes(label: str) -> None:
+def test_plain_text_is_at_most_112_columns_wide_and_without_escapes(label: str) -> None:
     """It can go into a file, a mail or a log."""
     cells = [CellRecord(id="native/startup", environment=label, workload="startup")]
     text = plain_text(summarise(manifest(cells=cells, baseline=label, records=[]), samples(("native",))))
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 112
     assert "\x1b" not in text
     assert text.endswith("\n")
 
@@ -104,6 +104,13 @@ def test_the_rich_table_does_not_tear_numbers_on_80_columns(summary: Summary) ->
         assert format_value(row.median, row.unit) in text
         for part in (*ratio_text(row.ratio).split(), *difference_text(row.difference, row.unit).rsplit(" ", 1)):
             assert part in text
+
+
+@pytest.mark.parametrize(("width", "shown"), [(80, False), (92, False), (140, True)])
+def test_minimum_and_p90_are_what_a_narrow_terminal_lacks(summary: Summary, width: int, shown: bool) -> None:
+    """The comparison is what the table is for."""
+    head = next(line for line in on_terminal(summary, width).splitlines() if "median" in line)
+    assert ("min" in head.split(), "p90" in head.split()) == (shown, shown)
 
 
 def test_a_run_of_containers_takes_a_line_a_row_on_92_columns() -> None:
