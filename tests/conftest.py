@@ -10,12 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import benchbox
 from benchbox.model import Availability
 
 PROJECT = Path(__file__).parents[1]
 sys.path.append(str(PROJECT))
+
+# A unit test has no clock: how long an example takes says something of the host's other work only.
+settings.register_profile("benchbox", deadline=None)
+settings.load_profile("benchbox")
 
 #: What this host must offer: its absence fails a test instead of skipping it.
 REQUIRED = frozenset(os.environ.get("BENCHBOX_REQUIRE", "").replace(",", " ").split())

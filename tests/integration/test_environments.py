@@ -50,7 +50,7 @@ _FROM_OUTSIDE: Final = ("ready", "exited", "cleaned")
 KINDS: Final = {
     "native": Kind("container"),
     "container": Kind("container"),
-    "oci": Kind("oci", _FROM_OUTSIDE, slack_s=0.060),
+    "oci": Kind("oci", _FROM_OUTSIDE, slack_s=0.060, one_stream=False),  # runc copies each from a pipe of its own
     "docker": Kind("docker", _FROM_OUTSIDE, slack_s=0.200, one_stream=False),
 }
 PEERS: Final = ("oci", "docker")
