@@ -402,7 +402,7 @@ def test_a_workload_of_the_distribution_needs_an_image_that_has_it(name: str) ->
     error = refusal(text)
     package = workloads.PACKAGES[name]
     assert error.message == f"{FILE}:5: workloads[1]: the image 'minimal' has no {package}, which '{name}' runs"
-    assert error.hint == "set image: debian-start"
+    assert error.hint == "set image: debian-start or debian"
     assert loads(f"{text}image: debian-start\n", FILE).image == "debian-start"
 
 

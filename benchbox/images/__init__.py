@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from benchbox.errors import ImageError
-from benchbox.images import debian_start, inventory, minimal, store, tree
+from benchbox.images import debian, debian_start, inventory, minimal, store, tree
 from benchbox.images.initramfs import derive_initramfs
 from benchbox.images.kernels import GuestKernel, find_kernel
 from benchbox.images.modules import GUEST_MODULES
@@ -33,11 +33,15 @@ __all__ = [
 TABLE: Final[Mapping[str, Callable[[Progress | None], list[tree.Entry]]]] = {
     "minimal": minimal.entries,
     debian_start.NAME: debian_start.entries,
+    debian.NAME: debian.entries,
 }
 
 
 #: The distribution's packages that an image is made of, by its name; what these need is in it as well.
-PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {debian_start.NAME: debian_start.PACKAGES}
+PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
+    debian_start.NAME: debian_start.PACKAGES,
+    debian.NAME: debian.PACKAGES,
+}
 
 
 def known_image(name: str) -> str:

@@ -4,17 +4,13 @@ from typing import Final
 
 from benchbox.images import distribution
 from benchbox.images.store import Progress
-from benchbox.images.tree import Entry, file
-from benchbox.native import program
+from benchbox.images.tree import Entry
 
 NAME: Final = "debian-start"
 #: What is in it, with all that these need.
 PACKAGES: Final = ("base-files", "libc-bin", "python3-minimal", "redis-server")
-#: benchbox's own programs that workloads run.
-PROGRAMS: Final = ("first_answer", "ready")
 
 
 def entries(progress: Progress | None = None) -> list[Entry]:
     """Return the tree: the distribution's packages and benchbox's programs, all in /usr/bin, to which /bin leads."""
-    own = [file(f"usr/bin/{name}", program(name), 0o755) for name in PROGRAMS]
-    return [*distribution.entries(NAME, PACKAGES, progress), *own]
+    return distribution.with_programs(NAME, PACKAGES, progress)

@@ -18,7 +18,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
@@ -29,7 +29,10 @@ from benchbox.images.store import Progress
 from benchbox.images.tree import MTIME_S, Entry, file, folder
 from benchbox.linux import processes
 from benchbox.model import Availability
+from benchbox.native import program
 
+#: benchbox's own programs that workloads run.
+PROGRAMS: Final = ("first_answer", "ready")
 #: Paths that are not kept: what nobody reads in a benchmark, what belongs to this host, what is mounted over.
 LEFT_OUT: Final = (
     "boot/*", "dev/*", "etc/apt", "etc/hostname", "etc/machine-id", "etc/resolv.conf", "packages", "proc/*", "run/*",
@@ -118,6 +121,12 @@ def entries(name: str, packages: Sequence[str], progress: Progress | None = None
     return tree.scan(entry / "root")
 
 
+def with_programs(name: str, packages: Sequence[str], progress: Progress | None = None) -> list[Entry]:
+    """Return the tree of ``entries`` with benchbox's own programs in /usr/bin, to which /bin leads."""
+    own = [file(f"usr/bin/{each}", program(each), 0o755) for each in PROGRAMS]
+    return [*entries(name, packages, progress), *own]
+
+
 def _is_whole(entry: Path) -> bool:
     """Say whether the tree in ``entry`` is still what was made: all of it is read."""
     try:
@@ -173,7 +182,7 @@ def words(packages: Sequence[str], source: Source, target: Path) -> list[str]:
 
 def kept(found: Iterable[Entry]) -> list[Entry]:
     """Return what an image keeps of the tree that mmdebstrap made; see the module. Pure."""
-    chosen = [replace(entry, mode=_plain_mode(entry)) for entry in found if _is_kept(entry)]
+    chosen = [tree.plain(entry) for entry in found if _is_kept(entry)]
     there = {entry.path for entry in chosen}
     added = (
         *map(folder, ("data", "dev", "etc", "proc", "root", "sys")),
@@ -191,13 +200,6 @@ def _is_kept(entry: Entry) -> bool:
     parts = entry.path.split("/")
     above = ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
     return not any(fnmatchcase(path, pattern) for path in above for pattern in LEFT_OUT)
-
-
-def _plain_mode(entry: Entry) -> int:
-    """Return the mode without set-user-id and set-group-id, readable by its owner: the store is read by it."""
-    if stat.S_ISLNK(entry.mode):
-        return entry.mode
-    return entry.mode & ~(stat.S_ISUID | stat.S_ISGID) | (0o700 if stat.S_ISDIR(entry.mode) else 0o400)
 
 
 def versions(listing: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -47,6 +47,14 @@ def link(path: str, target: str) -> Entry:
 
 def character_device(path: str, major: int, minor: int, permissions: int = 0o600) -> Entry:
     return Entry(path, stat.S_IFCHR | permissions, device=(major, minor))
+
+
+def plain(entry: Entry) -> Entry:
+    """Return ``entry`` without set-user-id and set-group-id, readable by its owner: the store is read by it."""
+    if stat.S_ISLNK(entry.mode):
+        return entry
+    readable = 0o700 if stat.S_ISDIR(entry.mode) else 0o400
+    return replace(entry, mode=entry.mode & ~(stat.S_ISUID | stat.S_ISGID) | readable)
 
 
 def ordered(entries: Iterable[Entry]) -> list[Entry]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from benchbox import images
+from benchbox import images, workloads
 from benchbox.errors import EnvironmentFailure, ImageError
-from benchbox.images import debian_start, distribution, inventory, tree
+from benchbox.images import debian, debian_start, distribution, inventory, tree
 from benchbox.images.distribution import Source
 from benchbox.images.tree import Entry, character_device, file, folder, link
 from benchbox.linux.processes import Completed
@@ -201,7 +201,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bootstrap:
     monkeypatch.setattr(distribution, "suite_of", lambda text: "bookworm")
     for name in ("ready", "first_answer"):
         (tmp_path / name).write_text(name)
-    monkeypatch.setattr(debian_start, "program", lambda name: tmp_path / name)
+    monkeypatch.setattr(distribution, "program", lambda name: tmp_path / name)
     played = Bootstrap()
     monkeypatch.setattr("benchbox.linux.processes.follow", played)
     return played
@@ -287,5 +287,15 @@ def test_an_ordinary_user_is_told_that_it_takes_root(host: Bootstrap, monkeypatc
 
 def test_every_package_that_a_workload_needs_is_asked_for_by_name() -> None:
     """The check of scenarios reads the list, not the image."""
-    assert images.PACKAGES["debian-start"] == debian_start.PACKAGES
-    assert {"python3-minimal", "redis-server"} <= set(debian_start.PACKAGES)
+    assert images.PACKAGES == {"debian-start": debian_start.PACKAGES, "debian": debian.PACKAGES}
+    for packages in images.PACKAGES.values():
+        assert set(workloads.PACKAGES.values()) <= set(packages)
+
+
+def test_a_list_of_packages_is_a_name_a_line() -> None:
+    """With remarks; the list of ``debian`` has each name once."""
+    assert debian.packages("# a\nfio  # disk\n\n  zstd\n") == ("fio", "zstd")
+    assert len(set(debian.PACKAGES)) == len(debian.PACKAGES) > 20
+    assert {"fio", "sysbench", "stress-ng", "iperf3", "sockperf", "openssl", "zstd", "sqlite3", "wrk"} <= set(
+        debian.PACKAGES
+    )
