@@ -18,6 +18,8 @@ State = Literal["same", "by design", "differs", "unknown"]
 Scope = Literal["everything", "kernel", "cpu", "files", "nothing"]
 
 UNKNOWN: Final = "unknown"
+#: How many programs of an image are named; all of them are compared.
+_SHOWN_BINARIES: Final = 12
 
 _VOIDS: Final[Mapping[Scope, str]] = {
     "everything": "every verdict",
@@ -417,7 +419,9 @@ def _binaries(facts: _Facts) -> _Value | None:
     found = facts.applied("executables") or (image.executables if image else None)
     if not isinstance(found, Mapping) or not found:
         return None
-    return _Value(", ".join(f"{path} {str(digest)[:8]}" for path, digest in found.items()), dict(found))
+    shown = [f"{path} {str(digest)[:8]}" for path, digest in found.items()][:_SHOWN_BINARIES]
+    more = f" and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
+    return _Value(", ".join(shown) + more, dict(found))
 
 
 def _root(facts: _Facts) -> _Value | None:
@@ -436,9 +440,8 @@ def _cache(facts: _Facts) -> _Value | None:
         return _Value(str(stated), stated)
     if not facts.is_guest:
         return _Value("host's page cache", "host")
-    disks = facts.seen("domain", "disks")
-    if disks:
-        return _one(disks, str)
+    if any(facts.seen("domain", "root_disk")):
+        return _Value("the host's disk, then the guest's page cache: nothing of the host's (cache none)", "disk")
     return _Value("the guest's own memory", "guest") if _root(facts) else None
 
 

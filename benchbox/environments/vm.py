@@ -40,7 +40,7 @@ from benchbox.model import (
     Workspace,
 )
 from benchbox.units import format_cpu_list, format_size
-from benchbox.virt import accelerator, firmware, private_root
+from benchbox.virt import accelerator, domain, firmware, private_root
 from benchbox.virt.accelerator import PROOF_TIMEOUT_S, Proof
 from benchbox.virt.client import Client, Connection
 from benchbox.virt.domain import DomainType, GuestSpec
@@ -57,6 +57,13 @@ _LIBRARY_FOLDERS: Final = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/loc
 _QEMU_TIMEOUT_S: Final = 10.0
 _T = TypeVar("_T")
 
+RootChoice = Literal["auto", "ram", "disk"]
+#: Up to this size of its files ``root: auto`` has an image in the guest's memory.
+RAM_ROOT_BYTES_MAX: Final = 64 << 20
+#: Where a guest's root is, as records say it.
+RAM_ROOT: Final = "initramfs, in the guest's memory"
+DISK_ROOT: Final = f"ext4 disk ({domain.ROOT_DISK})"
+
 
 class Options(BaseModel):
     """The options of a ``vm`` environment.
@@ -64,7 +71,8 @@ class Options(BaseModel):
     ``kernel`` is ``host``, ``distribution`` or a path; ``kernel_modules`` the folder of the modules of a path.
     ``cmdline`` is added to the kernel's options. ``boot_timeout_s`` is the deadline from the request to the command,
     ``proof_timeout_s`` that of the guest which is to prove KVM, to its first process. ``memory`` and ``vcpus`` stand
-    for this guest in place of what ``resources`` says; the CPUs of the host that it may use stay the same.
+    for this guest in place of what ``resources`` says; the CPUs of the host that it may use stay the same. ``root`` is
+    where the image is: in the guest's memory, or on a disk; ``auto`` takes the disk for what is too large for memory.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,6 +90,7 @@ class Options(BaseModel):
     cpu_model: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     nic: bool = False
     disk: Size | None = None
+    root: RootChoice = "auto"
     boot_timeout_s: float = Field(default=60.0, gt=0)
     proof_timeout_s: float = Field(default=PROOF_TIMEOUT_S, gt=0)
 
@@ -172,6 +181,7 @@ class GuestPlan:
     mems: str
     scratch: Path
     firmware: Firmware | None
+    root_disk: Path | None = None
 
     def applied(self) -> dict[str, Any]:
         """Return what holds for each guest of the session; what each really got is in its own outcome."""
@@ -191,6 +201,7 @@ class GuestPlan:
             "emulator_real": str((self.emulator.parent / "real").readlink()),
             "machine": self.options.machine,
             "hardware": self._hardware(),
+            "root": DISK_ROOT if self.root_disk else RAM_ROOT,
             "cgroups": self.layout.mode,
             "cpus": format_cpu_list(self.cpus),
             "memory_bytes": self.memory_bytes,
@@ -211,6 +222,7 @@ class GuestPlan:
         parts[-1] += "s" if self.vcpus > 1 else ""
         parts += ["network card"] if options.nic else []
         parts += [f"disk of {format_size(options.disk)}"] if options.disk else []
+        parts += ["root disk"] if self.root_disk else []
         return ", ".join(parts)
 
 
@@ -266,6 +278,7 @@ class Orders:
             nic=plan.options.nic,
             disk=str(plan.scratch / f"{plan.label}-{number}.raw") if plan.options.disk else None,
             disk_bytes=plan.options.disk or 0,
+            root_disk=str(plan.root_disk) if plan.root_disk else None,
         )
 
     def _joined(self, order: GuestOrder) -> GuestOrder:
@@ -382,8 +395,7 @@ def _plan(
     preparation: Preparation,
 ) -> GuestPlan:
     kernel = preparation.timed("kernel", lambda: _kernel(options))
-    agent, modules = native.program("agent"), _modules(options)
-    initramfs = preparation.timed("initramfs", lambda: images.derive_initramfs(image, kernel, agent, modules))
+    root_disk, initramfs = _root(options, image, kernel, preparation)
     _check_memory(options.memory or resources.memory_bytes, image, kernel, initramfs)
     qemu = shutil.which(qemu_name())
     if qemu is None:
@@ -403,7 +415,24 @@ def _plan(
         cgroups.prepare(layout, workspace.cgroup_name),
         workspace.scratch,
         _firmware(options),
+        root_disk,
     )
+
+
+def _root(options: Options, image: Image, kernel: GuestKernel, preparation: Preparation) -> tuple[Path | None, Path]:
+    """Return the disk with the image (None: it is in memory) and the initramfs that goes with it."""
+    agent, modules = native.program("agent"), _modules(options)
+    if not on_disk(options.root, image):
+        return None, preparation.timed("initramfs", lambda: images.derive_initramfs(image, kernel, agent, modules))
+    disk = preparation.timed("disk", lambda: images.derive_disk(image))
+    needed = tuple(dict.fromkeys((*modules, "virtio_blk", "ext4")))
+    serial = domain.ROOT_SERIAL
+    return disk, preparation.timed("initramfs", lambda: images.derive_disk_initramfs(kernel, agent, serial, needed))
+
+
+def on_disk(choice: RootChoice, image: Image) -> bool:
+    """Say whether the root of a guest is on a disk."""
+    return choice == "disk" or (choice == "auto" and images.content_bytes(image) > RAM_ROOT_BYTES_MAX)
 
 
 def _kernel(options: Options) -> GuestKernel:
@@ -441,7 +470,7 @@ def _check_memory(memory_bytes: int, image: Image, kernel: GuestKernel, initramf
         raise EnvironmentFailure(
             f"a guest has its whole image in memory: {image.name} takes {format_size(initramfs.stat().st_size)}, three"
             f" times that and the kernel while it boots; its memory is {format_size(memory_bytes)}",
-            hint=f"set resources.memory to {format_size(enough_memory_bytes(needed_bytes))} or more",
+            hint=f"set resources.memory to {format_size(enough_memory_bytes(needed_bytes))} or more, or root: disk",
         )
 
 

@@ -1,6 +1,7 @@
 """Root file systems and guest kernels: made once, kept in the store, derived into what an environment needs.
 
-A directory and an overlay's lower layer are ``Image.root`` itself, a guest takes ``derive_initramfs``.
+A directory and an overlay's lower layer are ``Image.root`` itself; a guest takes ``derive_initramfs``, or
+``derive_disk`` and ``derive_disk_initramfs`` where it is large.
 """
 
 import difflib
@@ -10,7 +11,8 @@ from typing import Final
 
 from benchbox.errors import ImageError
 from benchbox.images import debian, debian_start, inventory, minimal, store, tree
-from benchbox.images.initramfs import derive_initramfs
+from benchbox.images.disk import derive_disk
+from benchbox.images.initramfs import derive_disk_initramfs, derive_initramfs
 from benchbox.images.kernels import GuestKernel, find_kernel
 from benchbox.images.modules import GUEST_MODULES
 from benchbox.images.store import Progress, cache_folder, disk_bytes
@@ -22,6 +24,9 @@ __all__ = [
     "TABLE",
     "GuestKernel",
     "cache_folder",
+    "content_bytes",
+    "derive_disk",
+    "derive_disk_initramfs",
     "derive_initramfs",
     "disk_bytes",
     "find_kernel",
@@ -71,6 +76,12 @@ def open_image(name: str, progress: Progress | None = None) -> Image:
 
     root = store.find_or_make("store", digest, make, valid=lambda entry: _holds(entry, digest)) / "root"
     return Image(name, digest, root, tree.executables(entries, sums))
+
+
+def content_bytes(image: Image) -> int:
+    """Return the size of all files of ``image`` together."""
+    found = (entry.content for entry in tree.scan(image.root))
+    return sum(content.stat().st_size for content in found if isinstance(content, Path))
 
 
 def _holds(entry: Path, digest: str) -> bool:

@@ -23,6 +23,7 @@ KINDS: Final = {
     "kernels": "kernel package",
     "vmlinux": "kernel, unpacked",
     "initramfs": "initramfs of a guest",
+    "disk": "disk of a guest, with an image",
     "emulator": "emulator wrapper",
     "libvirt": "what libvirt knows of emulators",
     "accelerator": "what a guest has proven of KVM",
@@ -30,7 +31,7 @@ KINDS: Final = {
 #: Scratch folders belong to runs: `benchbox clean` removes what dead ones left.
 _NOT_ENTRIES: Final = frozenset({"scratch"})
 #: Kinds whose entries know the image that they belong to.
-_NAMED: Final = frozenset({"store", "distribution"})
+_NAMED: Final = frozenset({"store", "distribution", "disk"})
 _SHOWN_CANDIDATES: Final = 5
 #: Written beside the root of an image when it is made.
 NAME_FILE: Final = "name"

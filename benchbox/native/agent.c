@@ -1,6 +1,9 @@
 /* agent: the first process of a benchbox guest. It reports over virtio-serial ports and the serial line, runs one
  * command from /image, and powers the guest off. docs/guests.md says what each stage means.
  *
+ * The root is what the initramfs has in /image, or, where it has /root-disk, the ext4 file system on the disk whose
+ * serial number is in that file.
+ *
  *   byte 0x01 on fd 1 (the serial console)  -> modules of /modules -> root -> ports -> request -> command -> power-off
  *
  * Frames on the port benchbox.control are a type byte, the payload's length (32 bits, little endian), the payload.
@@ -63,7 +66,8 @@ struct netlink_address {
 #define MAX_PAYLOAD 65536
 #define MAX_WORDS 512
 #define MAX_MODULES 64
-#define PORTS_TIMEOUT_MS 10000
+#define DEVICES_TIMEOUT_MS 10000
+#define ROOT_DISK "/root-disk"
 #define FLUSH_TIMEOUT_MS 5000
 
 extern char **environ;
@@ -282,21 +286,24 @@ static int open_uevents(void)
     return fd;
 }
 
+static void wait_for_uevent(int uevents, int64_t deadline_ns, const char *complaint)
+{
+    char event[4096];
+    struct pollfd waited = {.fd = uevents, .events = POLLIN};
+    int64_t left_ms = (deadline_ns - now_ns()) / 1000000;
+    if (left_ms <= 0) {
+        errno = ETIMEDOUT;
+        give_up(complaint, "");
+    }
+    poll(&waited, 1, (int)left_ms);
+    while (recv(uevents, event, sizeof event, 0) > 0) {}
+}
+
 /* The driver learns the ports' names from the hypervisor after it was loaded, and says so with a uevent. */
 static void wait_for_ports(int uevents, dev_t devices[PORTS])
 {
-    char event[4096];
-    int64_t deadline_ns = now_ns() + PORTS_TIMEOUT_MS * INT64_C(1000000);
-    while (!find_ports(devices)) {
-        struct pollfd waited = {.fd = uevents, .events = POLLIN};
-        int64_t left_ms = (deadline_ns - now_ns()) / 1000000;
-        if (left_ms <= 0) {
-            errno = ETIMEDOUT;
-            give_up("no virtio-serial ports", "");
-        }
-        poll(&waited, 1, (int)left_ms);
-        while (recv(uevents, event, sizeof event, 0) > 0) {}
-    }
+    int64_t deadline_ns = now_ns() + DEVICES_TIMEOUT_MS * INT64_C(1000000);
+    while (!find_ports(devices)) wait_for_uevent(uevents, deadline_ns, "no virtio-serial ports");
 }
 
 static int open_port(enum port port, dev_t device, int flags)
@@ -334,13 +341,54 @@ static void make_devices(void)
     if (mkdir("/image/dev/shm", 01777)) give_up("cannot make", "/image/dev/shm");
 }
 
-/* What the command sees is what native and container see: a read-only image with /proc, a small /dev, a fresh /tmp and
- * a read-only /sys. */
-static void prepare_root(void)
+static dev_t disk_device(const char *entry, const char *serial)
 {
+    char path[300], text[64];
+    unsigned int major_number, minor_number;
+    snprintf(path, sizeof path, "/sys/block/%s/serial", entry);
+    if (!read_text(path, text, sizeof text) || strcmp(text, serial)) return 0;
+    snprintf(path, sizeof path, "/sys/block/%s/dev", entry);
+    if (!read_text(path, text, sizeof text)) return 0;
+    return sscanf(text, "%u:%u", &major_number, &minor_number) == 2 ? makedev(major_number, minor_number) : 0;
+}
+
+static dev_t find_disk(const char *serial)
+{
+    dev_t device = 0;
+    DIR *folder = opendir("/sys/block");
+    if (!folder) return 0;
+    for (struct dirent *entry; !device && (entry = readdir(folder));)
+        if (is_visible(entry)) device = disk_device(entry->d_name, serial);
+    closedir(folder);
+    return device;
+}
+
+static void mount_disk(int uevents, const char *serial)
+{
+    dev_t device;
+    int64_t deadline_ns = now_ns() + DEVICES_TIMEOUT_MS * INT64_C(1000000);
+    while (!(device = find_disk(serial))) wait_for_uevent(uevents, deadline_ns, "no disk with the image");
+    if (mknod("/dev/root", S_IFBLK | 0600, device)) give_up("cannot make", "/dev/root");
+    if (mount("/dev/root", "/image", "ext4", MS_RDONLY | MS_NODEV, NULL)) give_up("cannot mount the disk at", "/image");
+}
+
+static void mount_image(int uevents)
+{
+    char serial[64];
+    if (read_text(ROOT_DISK, serial, sizeof serial)) {
+        mount_disk(uevents, serial);
+        return;
+    }
     if (mount("/image", "/image", NULL, MS_BIND, NULL)) give_up("cannot mount", "/image");
     if (mount(NULL, "/image", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NODEV, NULL))
         give_up("cannot make read-only", "/image");
+}
+
+/* What the command sees is what native and container see: a read-only image with /proc, a small /dev, a fresh /tmp and
+ * a read-only /sys. */
+static void prepare_root(int uevents)
+{
+    mount_image(uevents);
     mount_at("proc", "/image/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
     mount_at("sysfs", "/image/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL);
     mount_at("tmpfs", "/image/tmp", MS_NOSUID | MS_NODEV, "mode=1777");
@@ -621,7 +669,7 @@ int main(void)
     int uevents = open_uevents();
     load_modules();
     lap(&durations, "modules_ns", &since_ns);
-    prepare_root();
+    prepare_root(uevents);
     raise_loopback();
     lap(&durations, "root_ns", &since_ns);
     wait_for_ports(uevents, devices);

@@ -35,6 +35,9 @@ _SERIAL_LINE: Final = ("ttyS0", "isa-serial")
 #: What is read back of the two devices that a guest may have besides.
 NIC: Final = "virtio, user, link down"
 DISK: Final = "virtio, raw, cache writeback"
+#: And of the disk that its root is on; the agent finds that by its serial number, whatever others there are.
+ROOT_DISK: Final = "virtio, raw, cache none, read-only"
+ROOT_SERIAL: Final = "benchbox-root"
 
 _QEMU_NAMESPACE: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
 
@@ -49,7 +52,7 @@ class GuestSpec:
 
     ``firmware`` is an image (None: the machine's own) that libvirt is given as ``loader``. ``cpu_model`` None is all
     that the host or the emulator offers. ``nic`` adds a network card whose cable is out, ``disk`` an empty disk: the
-    path of a sparse file of ``disk_bytes``.
+    path of a sparse file of ``disk_bytes``, ``root_disk`` the file of the read-only disk that its root is on.
     """
 
     name: str
@@ -73,6 +76,7 @@ class GuestSpec:
     nic: bool = False
     disk: str | None = None
     disk_bytes: int = 0
+    root_disk: str | None = None
 
     def socket(self, channel: str) -> Path:
         """Return the path of the socket of ``channel``."""
@@ -156,6 +160,8 @@ def _add_devices(devices: Element, spec: GuestSpec) -> None:
         _add_nic(devices)
     if spec.disk:
         _add_disk(devices, spec.disk)
+    if spec.root_disk:
+        _add_root_disk(devices, spec.root_disk)
 
 
 def _add_slot(device: Element, slot: str) -> None:
@@ -179,6 +185,18 @@ def _add_disk(devices: Element, path: str) -> None:
     _add_slot(disk, "0x07")
 
 
+def _add_root_disk(devices: Element, path: str) -> None:
+    """Several guests read the same file, which a read-only disk allows; with cache none they do not read the host's
+    page cache, so that nothing is cached twice."""
+    disk = SubElement(devices, "disk", type="file", device="disk")
+    SubElement(disk, "driver", name="qemu", type="raw", cache="none")
+    SubElement(disk, "source", file=path)
+    SubElement(disk, "target", dev="vdz", bus="virtio")
+    SubElement(disk, "readonly")
+    _text(disk, "serial", ROOT_SERIAL)
+    _add_slot(disk, "0x08")
+
+
 def _add_environment(root: Element, environment: Mapping[str, str]) -> None:
     if environment:
         commandline = SubElement(root, f"{{{_QEMU_NAMESPACE}}}commandline")
@@ -189,7 +207,8 @@ def _add_environment(root: Element, environment: Mapping[str, str]) -> None:
 def read_back(live_xml: str) -> dict[str, Any]:
     """Return what libvirt says of a live domain: keys ``domain_type``, ``machine``, ``cpu_mode``, ``cpu_model``,
     ``memory_bytes``, ``vcpus``, ``vcpu_cpus`` (kernel CPU list), ``kernel``, ``cmdline``, ``emulator``, ``firmware``
-    (None: the machine's own), ``nics`` and ``extra_disks`` (what each is, without what differs between guests)."""
+    (None: the machine's own), ``nics`` and ``extra_disks`` (what each is, without what differs between guests),
+    ``root_disk`` (the same of the disk that the root is on) and ``root_disk_file``."""
     root = ElementTree.fromstring(live_xml)
     memory = root.find("memory")
     machine, cpu, vcpu = root.find("os/type"), root.find("cpu"), root.find("vcpu")
@@ -206,7 +225,24 @@ def read_back(live_xml: str) -> dict[str, Any]:
         "kernel": root.findtext("os/kernel"),
         "firmware": root.findtext("os/loader"),
         "nics": [_nic_text(card) for card in root.findall("devices/interface")],
-        "extra_disks": [_disk_text(disk) for disk in root.findall("devices/disk")],
+        "extra_disks": [_disk_text(disk) for disk in root.findall("devices/disk") if not _is_root(disk)],
+        **_root_disk(root),
+    }
+
+
+def _is_root(disk: Element) -> bool:
+    return disk.findtext("serial") == ROOT_SERIAL
+
+
+def _root_disk(root: Element) -> dict[str, Any]:
+    disk = next(filter(_is_root, root.findall("devices/disk")), None)
+    if disk is None:
+        return {"root_disk": None, "root_disk_file": None}
+    source = disk.find("source")
+    written = "" if disk.find("readonly") is None else ", read-only"
+    return {
+        "root_disk": _disk_text(disk) + written,
+        "root_disk_file": None if source is None else source.get("file"),
     }
 
 

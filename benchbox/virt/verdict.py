@@ -12,7 +12,7 @@ from benchbox.linux.processes import describe_status
 from benchbox.model import STAGES, Counter, Outcome, Status
 from benchbox.units import format_cpu_list, parse_cpu_list
 from benchbox.virt.channels import Console, Control, Tail
-from benchbox.virt.domain import DISK, NIC, DomainType, is_machine
+from benchbox.virt.domain import DISK, NIC, ROOT_DISK, DomainType, is_machine
 from benchbox.virt.messages import GuestOrder
 
 _LIBVIRT_REMARK: Final = re.compile(r": (Domain id=\d+ is tainted|shutting down, reason=|starting up)")
@@ -198,6 +198,8 @@ def difference(order: GuestOrder, applied: Mapping[str, Any]) -> str | None:
         ("CPU model", spec.cpu_model, live["cpu_model"] if spec.cpu_model else None),
         ("network cards", [NIC] if spec.nic else [], live["nics"]),
         ("disks", [DISK] if spec.disk else [], live["extra_disks"]),
+        ("root disk", ROOT_DISK if spec.root_disk else None, live["root_disk"]),
+        ("file of the root disk", spec.root_disk, live["root_disk_file"]),
         ("cpus", format_cpu_list(spec.cpus), applied.get("cpus", format_cpu_list(spec.cpus))),
     ]
     if guest is not None:

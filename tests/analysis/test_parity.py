@@ -63,6 +63,19 @@ def test_a_guest_with_the_hosts_kernel_and_cpu_is_like_for_like() -> None:
     assert found.voided("vm", "startup.ready") == found.voided("container", "startup.ready") == ()
 
 
+def test_where_a_guest_has_its_root_and_what_is_cached_of_it_is_said() -> None:
+    """In memory or on a disk: a part of what is compared, and it voids nothing by itself."""
+    disk = {"domain": {**GUEST["domain"], "root_disk": "virtio, raw, cache none, read-only"}}
+    found = compared(guest(root="ext4 disk"), {"vm": disk})
+    (root,) = [entry for aspect in found.aspects if aspect.name == "root file system" for entry in aspect.entries[-1:]]
+    (cache,) = [entry for aspect in found.aspects if aspect.name == "cache" for entry in aspect.entries[-1:]]
+    assert (root.value, root.state) == ("ext4 disk", "by design")
+    assert cache.value.startswith("the host's disk") and cache.state == "by design"
+    memory = compared(guest(root="initramfs, in the guest's memory"))
+    (cache,) = [entry for aspect in memory.aspects if aspect.name == "cache" for entry in aspect.entries[-1:]]
+    assert cache.value == "the guest's own memory"
+
+
 def siblings(base: dict[str, Any], other: dict[str, Any], **options: Any) -> Parity:
     """Return how an environment with ``options`` and the values ``other`` compares with one of its kind without."""
     kind = "vm" if "domain" in base else "container"

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from benchbox.environments import vm
 from benchbox.environments.vm import Options
+from benchbox.model import Image
 from benchbox.virt import accelerator, firmware
 from benchbox.virt.accelerator import Proof
 
@@ -45,6 +46,7 @@ def test_a_kernel_is_unpacked_as_the_format_says_and_the_firmware_needs(
         ({"kernel_format": "vmlinux"}, "'auto', 'elf' or 'bzimage'"),
         ({"memory": "12"}, "at least 1MiB"),
         ({"disk": True}, "at least 1MiB"),
+        ({"root": "rom"}, "'auto', 'ram' or 'disk'"),
         ({"vcpus": 0}, "greater than or equal to 1"),
         ({"vcpus": 256}, "less than or equal to 255"),
         ({"cpu_model": "a b"}, "pattern"),
@@ -55,6 +57,24 @@ def test_what_no_guest_can_be_is_refused(options: dict[str, Any], said: str) -> 
     """Before anything is started."""
     with pytest.raises(ValidationError, match=said):
         Options(**options)
+
+
+@pytest.mark.parametrize(
+    ("choice", "size_bytes", "disk"),
+    [
+        ("auto", 0, False),
+        ("auto", vm.RAM_ROOT_BYTES_MAX, False),
+        ("auto", vm.RAM_ROOT_BYTES_MAX + 1, True),
+        ("ram", 1 << 40, False),
+        ("disk", 0, True),
+    ],
+)
+def test_a_root_is_on_a_disk_where_that_is_asked_for_or_it_is_large(
+    choice: vm.RootChoice, size_bytes: int, disk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In memory otherwise."""
+    monkeypatch.setattr("benchbox.images.content_bytes", lambda image: size_bytes)
+    assert vm.on_disk(choice, Image("some", "0" * 64, Path("/"))) is disk
 
 
 def test_sizes_are_read_as_people_write_them() -> None:

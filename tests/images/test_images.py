@@ -94,6 +94,17 @@ def test_an_initramfs_holds_agent_modules_in_load_order_and_the_image(tmp_path: 
     assert {"dev", "proc", "sys", "tmp"} <= set(members)
 
 
+def test_the_initramfs_of_a_disk_names_it_and_holds_no_image(tmp_path: Path, kernel: GuestKernel) -> None:
+    """It is the same for every image."""
+    path = images.derive_disk_initramfs(kernel, tmp_path / "busybox", "the-serial", ["virtio_pci"])
+    members = parse(path.read_bytes())
+    assert members["root-disk"][1] == b"the-serial"
+    assert [name for name in members if name.startswith("image")] == ["image"]
+    assert members["modules/01-virtio_pci.ko"][1] == module("virtio")
+    whole = images.derive_initramfs(images.open_image("minimal"), kernel, tmp_path / "busybox", ["virtio_pci"])
+    assert "root-disk" not in parse(whole.read_bytes())
+
+
 def test_an_initramfs_is_derived_once_for_the_same_input(tmp_path: Path, kernel: GuestKernel) -> None:
     """And anew for another agent, kernel, module or image."""
     image = images.open_image("minimal")

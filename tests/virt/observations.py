@@ -13,7 +13,8 @@ SPEC = GuestSpec("bb-1", "qemu", "/emulator", "/kernel", "/initramfs", "/run/s1"
 ORDER = GuestOrder(SPEC, Command(("/bin/ready",)), boot_timeout_s=60.0, cgroup_base="test", cgroup_leaf="vm-1")
 LIVE: dict[str, Any] = {
     "domain_type": "qemu", "memory_bytes": 256 << 20, "vcpus": 1, "machine": "pc-q35-7.2", "kernel": "/kernel",
-    "firmware": None, "cpu_model": None, "nics": [], "extra_disks": [],
+    "firmware": None, "cpu_model": None, "nics": [], "extra_disks": [], "root_disk": None,
+    "root_disk_file": None,
 }  # fmt: skip
 FACTS = {"output_bytes": "0", "memory_bytes": "228999168", "cpus_online": "0", "oom_kills": "0", "clocksource": "tsc"}
 FACTS["hypervisor"] = "TCGTCGTCGTCG"

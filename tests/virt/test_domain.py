@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchbox.virt.domain import DISK, NIC, GuestSpec, domain_xml, is_machine, read_back
+from benchbox.virt.domain import DISK, NIC, ROOT_DISK, ROOT_SERIAL, GuestSpec, domain_xml, is_machine, read_back
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -89,6 +89,8 @@ def test_what_is_asked_for_is_read_back() -> None:
         "firmware": None,
         "nics": [],
         "extra_disks": [],
+        "root_disk": None,
+        "root_disk_file": None,
     }
 
 
@@ -99,12 +101,29 @@ def test_what_is_asked_for_is_read_back() -> None:
         ({"cpu_model": "qemu64"}, {"cpu_model": "qemu64", "cpu_mode": "custom"}),
         ({"nic": True}, {"nics": [NIC]}),
         ({"disk": "/a.raw"}, {"extra_disks": [DISK]}),
+        ({"root_disk": "/root.ext4"}, {"root_disk": ROOT_DISK, "root_disk_file": "/root.ext4"}),
     ],
 )
 def test_each_option_is_read_back(options: dict[str, Any], found: dict[str, Any]) -> None:
     """And none of the others changes."""
     plain = read_back(domain_xml(EMULATED))
     assert read_back(domain_xml(replace(EMULATED, **options))) == {**plain, **found}
+
+
+@pytest.mark.parametrize(
+    ("live", "found"),
+    [
+        ("cache='none'/><readonly/>", "virtio, raw, cache none, read-only"),
+        ("cache='none'/>", "virtio, raw, cache none"),
+        ("cache='unsafe'/><readonly/>", "virtio, raw, cache unsafe, read-only"),
+        ("/><readonly/>", "virtio, raw, cache default, read-only"),
+    ],
+)
+def test_how_the_root_disk_is_read_is_what_the_live_domain_says(live: str, found: str) -> None:
+    """Whatever was asked for."""
+    disk = f"<disk><target bus='virtio'/><serial>{ROOT_SERIAL}</serial><driver type='raw' {live}</disk>"
+    read = read_back(f"<domain><devices>{disk}</devices></domain>")
+    assert (read["root_disk"], read["root_disk_file"], read["extra_disks"]) == (found, None, [])
 
 
 def test_a_device_that_libvirt_says_little_of_is_still_told() -> None:

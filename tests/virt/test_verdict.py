@@ -53,6 +53,8 @@ def ended(**fields: int) -> Control:
         ({"live": {**LIVE, "machine": "pc-i440fx-7.2"}}, "invalid", "machine: asked for q35, in force pc-i440fx-7.2"),
         ({"live": {**LIVE, "nics": ["x"]}}, "invalid", "network cards: asked for [], in force ['x']"),
         ({"live": {**LIVE, "extra_disks": ["x"]}}, "invalid", "disks: asked for [], in force ['x']"),
+        ({"live": {**LIVE, "root_disk": "x"}}, "invalid", "root disk: asked for None, in force x"),
+        ({"live": {**LIVE, "root_disk_file": "/x"}}, "invalid", "file of the root disk: asked for None, in force /x"),
         ({"kvm_enabled": True}, "invalid", "KVM in use: asked for False, in force True"),
     ],
 )
