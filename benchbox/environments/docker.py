@@ -11,24 +11,24 @@ import json
 import os
 import select
 import shlex
-import tarfile
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from benchbox import images
 from benchbox.environments import bundle, peers
 from benchbox.environments.container import KEPT_CAPABILITIES
 from benchbox.environments.engine_api import RUN_LABEL, Demultiplexer, Engine, EngineError, Exchange
 from benchbox.environments.launched import Requested, choose_cpus, instance_limits
 from benchbox.environments.prepared import MASKED, READ_ONLY
 from benchbox.errors import BenchboxError, EnvironmentFailure, UnavailableError
+from benchbox.images import oci
 from benchbox.linux import cgroups, nest
 from benchbox.linux.clock import monotonic_ns
 from benchbox.model import (
@@ -163,7 +163,7 @@ def _makings(
     stack.callback(fifos.rmdir)
     profile = peers.filter_profile() if options.seccomp == "default" else None
     basis = bundle.Basis(resources, cpus, mems, swap, options.network != "host", False, profile)
-    imported = import_image(engine, image, workspace.scratch)
+    imported = import_image(engine, image)
     groups = peers.groups(where, workspace, basis, runtime=False)
     return Makings(label, engine, imported, fifos, basis, options.network, where, groups, workspace)
 
@@ -182,28 +182,13 @@ def _containers(engine: Engine, workspace: Workspace) -> Iterator[None]:
                 workspace.ledger.release("docker", ident)
 
 
-def import_image(engine: Engine, image: Image, scratch: Path) -> str:
+def import_image(engine: Engine, image: Image) -> str:
     """Return the daemon's name of ``image``, imported if it is not there yet."""
     repository, tag = f"{REPOSITORY}/{image.name}", image.digest[:_TAG_DIGITS]
     if not engine.has_image(f"{repository}:{tag}"):
-        with tempfile.TemporaryFile(dir=scratch) as archive:
-            write_archive(image.root, archive)
-            archive.seek(0)
+        with oci.layer(images.derive_oci(image)).open("rb") as archive:
             engine.import_image(repository, tag, archive)
     return f"{repository}:{tag}"
-
-
-def write_archive(root: Path, target: IO[bytes]) -> None:
-    """Write the tree at ``root`` as a tar archive that is a function of it alone; all of it belongs to root."""
-
-    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-        member.uid = member.gid = 0
-        member.uname = member.gname = ""
-        return member
-
-    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for path in sorted(root.iterdir()):
-            archive.add(path, arcname=path.name, filter=plain)
 
 
 def container_config(

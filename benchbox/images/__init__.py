@@ -15,6 +15,7 @@ from benchbox.images.disk import derive_disk
 from benchbox.images.initramfs import derive_disk_initramfs, derive_initramfs
 from benchbox.images.kernels import GuestKernel, find_kernel
 from benchbox.images.modules import GUEST_MODULES
+from benchbox.images.oci import derive_oci
 from benchbox.images.store import Progress, cache_folder, disk_bytes
 from benchbox.model import Image
 
@@ -28,6 +29,7 @@ __all__ = [
     "derive_disk",
     "derive_disk_initramfs",
     "derive_initramfs",
+    "derive_oci",
     "disk_bytes",
     "find_kernel",
     "known_image",

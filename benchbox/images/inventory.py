@@ -24,6 +24,7 @@ KINDS: Final = {
     "vmlinux": "kernel, unpacked",
     "initramfs": "initramfs of a guest",
     "disk": "disk of a guest, with an image",
+    "oci": "OCI layout of an image",
     "emulator": "emulator wrapper",
     "libvirt": "what libvirt knows of emulators",
     "accelerator": "what a guest has proven of KVM",
@@ -31,7 +32,7 @@ KINDS: Final = {
 #: Scratch folders belong to runs: `benchbox clean` removes what dead ones left.
 _NOT_ENTRIES: Final = frozenset({"scratch"})
 #: Kinds whose entries know the image that they belong to.
-_NAMED: Final = frozenset({"store", "distribution", "disk"})
+_NAMED: Final = frozenset({"store", "distribution", "disk", "oci"})
 _SHOWN_CANDIDATES: Final = 5
 #: Written beside the root of an image when it is made.
 NAME_FILE: Final = "name"

@@ -155,9 +155,14 @@ def _scan_entry(path: Path, root: Path) -> Entry:
     status = path.lstat()
     name = path.relative_to(root).as_posix()
     if stat.S_ISLNK(status.st_mode):
-        return link(name, str(path.readlink()))
+        return link(name, link_target(path))
     device = (os.major(status.st_rdev), os.minor(status.st_rdev))
     return Entry(name, status.st_mode, content=path if stat.S_ISREG(status.st_mode) else b"", device=device)
+
+
+def link_target(path: Path) -> str:
+    """Return what the symbolic link ``path`` says, letter by letter: Path.readlink would tidy it."""
+    return os.readlink(path)  # noqa: PTH115
 
 
 def _raise(error: OSError) -> None:
