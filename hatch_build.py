@@ -34,6 +34,7 @@ PROGRAMS: Final[dict[str, Sequence[str]]] = {
     "agent": HOSTED,
     "ready": FREESTANDING,
     "first_answer": HOSTED,
+    "micro": HOSTED,
 }
 
 #: The numbers of the system calls, by architecture and name, for the seccomp filter (``benchbox/linux/seccomp.py``).

@@ -1,4 +1,4 @@
-"""The image ``minimal``: the ready program, and a busybox to look around where the host has a static one."""
+"""The image ``minimal``: our own programs, and a busybox to look around where the host has a static one."""
 
 import shutil
 from pathlib import Path
@@ -20,17 +20,18 @@ _GROUPS: Final = "root:x:0:\nnogroup:x:65534:\n"
 
 
 def entries(progress: Progress | None = None) -> list[Entry]:
-    """Return the tree of ``minimal``; its digest depends on the ready program and the host's busybox alone."""
+    """Return the tree of ``minimal``; its digest depends on benchbox's programs and the host's busybox alone."""
     busybox = find_busybox()
     if busybox is None and progress is not None:
         progress("image minimal: without a shell to look around with, for this host has no static busybox")
-    return tree(program("ready"), busybox)
+    return tree(program("ready"), program("micro"), busybox)
 
 
-def tree(ready: Path, busybox: Path | None) -> list[Entry]:
+def tree(ready: Path, micro: Path, busybox: Path | None) -> list[Entry]:
     return [
         *map(folder, _FOLDERS),
         folder("tmp", 0o1777),
+        file("bin/micro", micro, 0o755),
         file("bin/ready", ready, 0o755),
         file("etc/group", _GROUPS.encode()),
         file("etc/hostname", b"benchbox\n"),

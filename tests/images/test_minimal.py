@@ -1,4 +1,4 @@
-"""The image minimal: the ready program and, where there is one, a shell."""
+"""The image minimal: our own programs and, where there is one, a shell."""
 
 from pathlib import Path
 
@@ -10,9 +10,13 @@ from tests.images.synthetic import elf
 
 def test_it_holds_the_ready_program_a_shell_and_the_folders_that_environments_mount_on(tmp_path: Path) -> None:
     """Modes as a system has them."""
-    tree.write(minimal.tree(_file(tmp_path, b"ready"), _file(tmp_path, b"busybox")), tmp_path / "root")
+    tree.write(
+        minimal.tree(_file(tmp_path, b"ready"), _file(tmp_path, b"micro"), _file(tmp_path, b"busybox")),
+        tmp_path / "root",
+    )
     root = tmp_path / "root"
     assert (root / "bin/ready").read_bytes() == b"ready"
+    assert (root / "bin/micro").read_bytes() == b"micro"
     assert (root / "bin/sh").read_bytes() == b"busybox"
     assert (root / "bin/ready").stat().st_mode & 0o777 == 0o755
     assert (root / "tmp").stat().st_mode & 0o7777 == 0o1777
@@ -22,8 +26,8 @@ def test_it_holds_the_ready_program_a_shell_and_the_folders_that_environments_mo
 
 def test_without_a_busybox_it_still_has_the_ready_program(tmp_path: Path) -> None:
     """A host without one can measure."""
-    entries = minimal.tree(_file(tmp_path, b"ready"), None)
-    assert [entry.path for entry in entries if entry.path.startswith("bin/")] == ["bin/ready"]
+    entries = minimal.tree(_file(tmp_path, b"ready"), _file(tmp_path, b"micro"), None)
+    assert [entry.path for entry in entries if entry.path.startswith("bin/")] == ["bin/micro", "bin/ready"]
 
 
 def test_a_missing_busybox_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
