@@ -14,9 +14,10 @@ from typing import Any, Final, Literal, Protocol
 from benchbox import together
 from benchbox.caches import Seen
 from benchbox.model import HEADLINE_METRICS, Command, Counter, Metric, Outcome, Running, Session, Status
-from benchbox.record import AbandonedCell, CounterValue, Instance, MetricValue, Sample
+from benchbox.record import AbandonedCell, CounterValue, Instance, Iterations, MetricValue, Sample
 from benchbox.together import Together
 from benchbox.workloads import stages
+from benchbox.workloads.derived import derived_metrics
 
 #: A cell that failed this often in the same way is not tried again.
 ABANDON_AFTER: Final = 3
@@ -200,6 +201,9 @@ def sample_of(
         except ValueError as error:
             status, reason = "invalid", f"the output is not what the workload should print: {error}"
     flags = {**outcome.flags, **around.cache.flags, **({"throttled": "yes"} if _throttled(outcome.counters) else {})}
+    iterations = {name: stored_iterations(metric) for name, metric in metrics.items() if metric.iterations}
+    if any(each.warm_up is None for each in iterations.values()):
+        flags["steady_state"] = "none"
     return Sample(
         cell=cell.id,
         environment=cell.environment,
@@ -225,13 +229,15 @@ def sample_of(
         output_tail=outcome.output_tail.decode(errors="replace"),
         console_tail=outcome.console_tail,
         instances=[_instance(stages.signalled(each, cell.command.signals), outcome.requested_ns) for each in instances],
+        iterations=iterations,
     )
 
 
 def _metrics(cell: PlannedCell, outcome: Outcome, instances: Sequence[Outcome]) -> dict[str, Metric]:
     if instances:
         return together.metrics(instances, cell.parse)
-    return stages.stage_metrics(outcome) | {metric.name: metric for metric in cell.parse(outcome)}
+    own = {metric.name: metric for metric in cell.parse(outcome)}
+    return stages.stage_metrics(outcome) | own | derived_metrics(cell.workload, cell.command, outcome, own)
 
 
 def _instance(outcome: Outcome, first_ns: int) -> Instance:
@@ -251,6 +257,10 @@ def judge(outcome: Outcome) -> tuple[Status, str | None]:
 
 def stored(metric: Metric) -> MetricValue:
     return MetricValue(value=metric.value, unit=metric.unit, direction=metric.direction)
+
+
+def stored_iterations(metric: Metric) -> Iterations:
+    return Iterations(values=list(metric.iterations), warm_up=metric.warm_up)
 
 
 def stored_counters(counters: Sequence[Counter]) -> dict[str, CounterValue]:

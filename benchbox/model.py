@@ -50,12 +50,18 @@ class Resources:
 
 @dataclass(frozen=True)
 class Metric:
-    """A named number: value in the base unit (s, B, B/s, 1/s, 1) and which way is better."""
+    """A named number: value in the base unit (s, B, B/s, 1/s, 1) and which way is better.
+
+    ``iterations`` are what it was made of, all of them, in the same unit, where the workload repeats itself; the first
+    ``warm_up`` of them are not in it, None where no steady state was reached.
+    """
 
     name: str
     value: float
     unit: str
     direction: Direction = "lower"
+    iterations: tuple[float, ...] = ()
+    warm_up: int | None = None
 
 
 @dataclass(frozen=True)
@@ -226,6 +232,15 @@ class Environment(Protocol):
     def open(
         self, spec: EnvironmentSpec, image: Image, resources: Resources, workspace: Workspace
     ) -> AbstractContextManager[Session]: ...
+
+
+class ConfiguredWorkload(Protocol):
+    """A command and how to read metrics out of what came of it, which depends on its parameters."""
+
+    def command(self, params: Mapping[str, Any]) -> Command: ...
+
+    def parse(self, outcome: Outcome, params: Mapping[str, Any]) -> tuple[Metric, ...]:
+        """Read the metrics. Raises ValueError that says what of the output is wrong."""
 
 
 class Workload(Protocol):

@@ -24,8 +24,8 @@ from pydantic.dataclasses import dataclass as stored_dataclass
 from benchbox.errors import RecordError
 from benchbox.model import Status
 
-#: 1: first format. 2: ``instances`` of a sample.
-FORMAT_VERSION: Final = 2
+#: 1: first format. 2: ``instances`` of a sample. 3: ``iterations`` of a sample.
+FORMAT_VERSION: Final = 3
 
 
 _STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -66,13 +66,25 @@ class Instance:
     stages: dict[str, int]
 
 
+@stored_dataclass(frozen=True, slots=True, config=_STRICT)
+class Iterations:
+    """What a metric was made of, in its unit and in the order of time; the first ``warm_up`` are not in its value.
+
+    ``warm_up`` None means that no steady state was reached: all are in the value.
+    """
+
+    values: list[float]
+    warm_up: int | None
+
+
 class Sample(_Stored):
     """One cell in one round.
 
     ``round`` counts from 1; the discarded priming round is 0. ``position`` counts from 0 in the round, ``predecessor``
     is the cell measured just before (None for the first). ``stages`` are ns after ``requested_ns`` (host
     CLOCK_MONOTONIC), in the order of ``model.STAGES``; ``guest`` are ns that a guest's own clock measured.
-    ``instances`` are those that it consists of where several were started at once.
+    ``instances`` are those that it consists of where several were started at once. ``iterations`` are what a metric
+    was made of, by its name.
     """
 
     format: int = FORMAT_VERSION
@@ -100,6 +112,7 @@ class Sample(_Stored):
     output_tail: str = ""
     console_tail: str = ""
     instances: list[Instance] = Field(default_factory=list)
+    iterations: dict[str, Iterations] = Field(default_factory=dict)
 
 
 class CellRecord(_Stored):

@@ -25,6 +25,7 @@ from benchbox.errors import RecordError, ScenarioError, UsageError
 from benchbox.model import EnvironmentSpec, Resources
 from benchbox.record import format_pairs
 from benchbox.units import format_size
+from benchbox.workloads.patterns import PatternMetric
 
 Parameter = str | int | float | bool
 CacheState = Literal["warm", "cold"]
@@ -48,10 +49,10 @@ _SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 @dataclass(frozen=True)
 class WorkloadSpec:
-    """One entry of a scenario's ``workloads``: its name and all its parameters, defaults filled in."""
+    """One entry of a scenario's ``workloads``: its name and all its parameters (JSON types), defaults filled in."""
 
     name: str
-    params: Mapping[str, Parameter] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,12 @@ def cells(scenario: Scenario) -> tuple[Cell, ...]:
     )
 
 
+def spec_of(cell: Cell, scenario: Scenario) -> WorkloadSpec:
+    """Return the entry of ``scenario`` that ``cell`` is of; StopIteration for a cell of another scenario."""
+    own = {key: value for key, value in cell.params.items() if key != PARALLEL}
+    return next(spec for spec in scenario.workloads if spec.name == cell.workload and _shown_params(spec) == own)
+
+
 def too_large(scenario: Scenario, kind: str, available_bytes: int | None) -> str | None:
     """Say why the guests of ``scenario`` that are to run at once do not fit into ``available_bytes``; None if they do.
 
@@ -228,8 +235,14 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": _SCHEMA_DIALECT, **schema, "title": "benchbox scenario"}
 
 
+def _shown_params(workload: WorkloadSpec) -> dict[str, str | int | float]:
+    """Return what tells a workload from another one of its name: not how it is read."""
+    own = {key: value for key, value in workload.params.items() if key not in workloads.READING}
+    return {key: str(value).lower() if isinstance(value, bool) else value for key, value in own.items()}
+
+
 def _cell(label: str, workload: WorkloadSpec) -> Cell:
-    params = {key: str(value).lower() if isinstance(value, bool) else value for key, value in workload.params.items()}
+    params = _shown_params(workload)
     suffix = f"[{format_pairs(params)}]" if params else ""
     return Cell(f"{label}/{workload.name}{suffix}", label, workload.name, params)
 
@@ -414,6 +427,8 @@ def _known_keys(value: Mapping[str, Any]) -> dict[KeyPath, Iterable[str]]:
     for index, entry in _mappings(value, "workloads"):
         if entry.get("name") in workloads.NAMES:
             known["workloads", index] = _keys_of(_workload_model(entry["name"]), "name")
+            for number, _ in _mappings(entry, "metrics"):
+                known["workloads", index, "metrics", number] = list(PatternMetric.model_fields)
     return known
 
 
@@ -494,10 +509,11 @@ def _unlabelled(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _same_workload_problems(document: Document) -> Iterator[Problem]:
     seen: list[dict[str, Any]] = []
     for index, entry in _mappings(document.value, "workloads"):
-        if entry in seen:
+        what = {key: value for key, value in entry.items() if key not in workloads.READING}
+        if what in seen:
             key: KeyPath = ("workloads", index)
             yield Problem(document.line_of(key), key, "the same as one above it", "remove it, or change a parameter")
-        seen.append(entry)
+        seen.append(what)
 
 
 def _package_problems(document: Document) -> Iterator[Problem]:
@@ -506,7 +522,7 @@ def _package_problems(document: Document) -> Iterator[Problem]:
     if not isinstance(image, str) or image not in images.TABLE:
         return
     for index, entry in _mappings(document.value, "workloads"):
-        package = workloads.PACKAGES.get(str(entry.get("name")))
+        package = workloads.package_of(str(entry.get("name")), entry)
         if package and package not in images.PACKAGES.get(image, ()):
             key: KeyPath = ("workloads", index)
             having = " or ".join(name for name, packages in images.PACKAGES.items() if package in packages)

@@ -224,4 +224,5 @@ def _shared(outcomes: Sequence[Outcome], stage: str, name: str) -> list[Metric]:
 
 def _own_metrics(parsed: Sequence[tuple[Metric, ...]]) -> list[Metric]:
     medians = _medians([{metric.name: metric.value for metric in metrics} for metrics in parsed])
-    return [replace(metric, value=medians[metric.name]) for metric in parsed[0] if metric.name in medians]
+    own = (metric for metric in parsed[0] if metric.name in medians)
+    return [replace(metric, value=medians[metric.name], iterations=()) for metric in own]

@@ -15,6 +15,24 @@ _SIZE_FACTORS: Final = {
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 
+#: Every unit of a metric -> its base unit, and how many of that it is.
+BASE_UNITS: Final = {
+    "s": ("s", 1.0), "ms": ("s", 1e-3), "us": ("s", 1e-6), "µs": ("s", 1e-6), "ns": ("s", 1e-9), "min": ("s", 60.0),
+    "B": ("B", 1.0), "kB": ("B", 1e3), "MB": ("B", 1e6), "GB": ("B", 1e9),
+    "KiB": ("B", 1024.0), "MiB": ("B", 1024.0**2), "GiB": ("B", 1024.0**3),
+    "B/s": ("B/s", 1.0), "kB/s": ("B/s", 1e3), "MB/s": ("B/s", 1e6), "GB/s": ("B/s", 1e9),
+    "KiB/s": ("B/s", 1024.0), "MiB/s": ("B/s", 1024.0**2), "GiB/s": ("B/s", 1024.0**3),
+    "kbit/s": ("B/s", 125.0), "Mbit/s": ("B/s", 125e3), "Gbit/s": ("B/s", 125e6),
+    "1/s": ("1/s", 1.0), "1/min": ("1/s", 1 / 60), "k/s": ("1/s", 1e3), "M/s": ("1/s", 1e6),
+    "1": ("1", 1.0), "%": ("1", 0.01),
+}  # fmt: skip
+
+
+def to_base(value: float, unit: str) -> float:
+    """Return ``value`` of ``unit`` in its base unit; KeyError for a unit that is not in BASE_UNITS."""
+    return value * BASE_UNITS[unit][1]
+
+
 def parse_size(text: str | int) -> int:
     """Return the bytes that ``text`` means: ``256MiB``, ``1.5G``, ``4096``.
 

@@ -29,8 +29,8 @@ from benchbox.linux.ledger import Ledger
 from benchbox.model import EnvironmentSpec, Image, Session, Workspace
 from benchbox.noise import NoiseMeter, between
 from benchbox.record import EnvironmentRecord, ImageRecord, Manifest, RunFolder, Sample
-from benchbox.scenario import PARALLEL, SMALLER, Cell, Scenario, cells, from_resolved, resolved, too_large
-from benchbox.workloads import TABLE as WORKLOADS
+from benchbox.scenario import PARALLEL, SMALLER, Cell, Scenario, cells, from_resolved, resolved, spec_of, too_large
+from benchbox.workloads import bound
 
 Job = Mapping[str, Any]
 Emit = Callable[[Mapping[str, Any]], None]
@@ -296,12 +296,11 @@ def unmet(required: Sequence[str], applied: Mapping[str, Any]) -> str | None:
 
 def planned_cell(cell: Cell, scenario: Scenario) -> PlannedCell:
     """Return ``cell`` as the engine needs it."""
-    workload = WORKLOADS[cell.workload]
-    own = {key: value for key, value in cell.params.items() if key != PARALLEL}
-    command = replace(workload.command(own), timeout_s=scenario.timeout_s)
+    command, parse = bound(cell.workload, spec_of(cell, scenario).params)
+    command = replace(command, timeout_s=scenario.timeout_s)
     at_once = cell.params.get(PARALLEL)
     return PlannedCell(
-        cell.id, cell.environment, cell.workload, cell.params, command, workload.parse,
+        cell.id, cell.environment, cell.workload, cell.params, command, parse,
         None if at_once is None else int(at_once),
     )  # fmt: skip
 

@@ -230,7 +230,7 @@ def test_every_one_of_several_at_once_comes_back(folder: RunFolder) -> None:
     assert read_samples(folder)[0][0].instances == each
 
 
-NEWER = "written by a newer benchbox: format 3, this one reads up to 2"
+NEWER = "written by a newer benchbox: format 4, this one reads up to 3"
 
 
 @pytest.mark.parametrize("extra", ["", ',"of_the_future":[]'])

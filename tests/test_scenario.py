@@ -169,7 +169,7 @@ def test_the_parameters_of_a_cell_make_a_command() -> None:
     """What a record holds is enough to run it again."""
     scenario = loads(with_workloads("[{name: command, argv: [/bin/sh, -c, 'a b'], signals_ready: false}]"), FILE)
     cell = cells(scenario)[0]
-    command = workloads.workload(cell.workload).command(cell.params)
+    command, _ = workloads.bound(cell.workload, cell.params)
     assert command.argv == ("/bin/sh", "-c", "a b")
     assert command.signals_ready is False
 
@@ -341,7 +341,7 @@ def test_an_override_out_of_range_is_refused(wrong: dict[str, int]) -> None:
         (with_environments("native"), ":2: environments: expected a list; got 'native'", None),
         (with_workloads("[]"), ":3: workloads: expected a list of at least 1; got an empty list", None),
         (with_workloads("[statrup]"),
-            ":3: workloads[0]: expected one of startup, python, redis, command; got 'statrup'",
+            ":3: workloads[0]: expected one of {names}; got 'statrup'",
             "did you mean 'startup'?"),
         (with_workloads("[{name: startup, delay_ms: 3}]"),
             ":3: workloads[0].delay_ms: unknown key; expected one of name", None),
@@ -391,7 +391,7 @@ def test_an_override_out_of_range_is_refused(wrong: dict[str, int]) -> None:
 def test_what_is_wrong_is_said_with_file_line_key_and_remedy(text: str, message: str, hint: str | None) -> None:
     """What was found, what is expected, and the nearest right spelling."""
     error = refusal(text)
-    assert error.message == FILE + message.format(images=", ".join(images.TABLE))
+    assert error.message == FILE + message.format(images=", ".join(images.TABLE), names=", ".join(workloads.NAMES))
     assert error.hint == hint
 
 
@@ -510,7 +510,7 @@ def test_the_schema_knows_each_environment_and_workload_with_its_options() -> No
     for name in workloads.NAMES:
         assert definitions[f"{name}-workload"]["additionalProperties"] is False
     assert schema["properties"]["environments"]["items"]["anyOf"][0] == {"enum": list(environments.KINDS)}
-    assert schema["properties"]["workloads"]["items"]["anyOf"][0] == {"enum": ["startup", "python", "redis"]}
+    assert schema["properties"]["workloads"]["items"]["anyOf"][0] == {"enum": ["startup", "python", "redis", "floor"]}
     assert schema["required"] == ["name", "environments", "workloads"]
 
 

@@ -75,8 +75,23 @@ class Parity:
 
 
 def metric_scopes(metric: str) -> tuple[Scope, ...]:
-    """Return what ``metric`` depends on. A start is the kernel's work; of other metrics nothing is known."""
-    return ("kernel",) if metric.startswith("startup.") else ("kernel", "cpu", "files")
+    """Return what ``metric`` depends on. A start is the kernel's work; of metrics that are not known all of it counts.
+
+    ``per_cpu_s`` and ``elapsed`` have a start in them as well, and so the kernel.
+    """
+    family, _, name = metric.partition(".")
+    scopes = _SCOPES.get(family, ("kernel", "cpu", "files"))
+    return tuple(dict.fromkeys(("kernel", *scopes))) if name in ("per_cpu_s", "elapsed") else scopes
+
+
+#: The first part of a metric's name -> what it depends on.
+_SCOPES: Final[Mapping[str, tuple[Scope, ...]]] = {
+    "startup": ("kernel",),
+    "floor": ("kernel",),
+    "cpu": ("cpu",),
+    "memory": ("kernel", "cpu"),
+    "kernel": ("kernel", "cpu"),
+}
 
 
 def parity(manifest: Manifest, by_cell: Mapping[str, Sequence[Sample]]) -> Parity:

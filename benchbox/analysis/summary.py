@@ -13,6 +13,7 @@ from benchbox.analysis import statistics as st
 from benchbox.analysis import verdicts
 from benchbox.analysis.accelerators import accelerator_of, display_label, missing_kvm_note
 from benchbox.analysis.disturbances import Disturbance, disturbances
+from benchbox.analysis.floor import Floor, floors, within_floor
 from benchbox.analysis.parity import Parity, parity
 from benchbox.analysis.samples import (
     DEFAULT_METRIC,
@@ -197,7 +198,7 @@ def summarise(
     ]
     alike = parity(manifest, by_cell)
     disturbed = disturbances({cell.id: by_cell[cell.id] for cell in manifest.cells if cell.id in by_cell}, metrics)
-    judgement = _judgement(manifest, cells, alike, disturbed)
+    judgement = _judgement(manifest, cells, _Context(alike, floors(by_cell.values())), disturbed)
     rows = judgement.rows
     about = rows[0].metric if rows else metric or DEFAULT_METRIC
     shown = [row for row in rows if row.attempted or _is_measured(environments.get(row.label))]
@@ -307,6 +308,14 @@ def _with_numbers(row: Row, values: list[float]) -> Row:
 
 
 @dataclass(frozen=True)
+class _Context:
+    """What may forbid a verdict: differences beside the isolation, and the harness's floor by environment."""
+
+    alike: Parity
+    floors: Mapping[str, Floor]
+
+
+@dataclass(frozen=True)
 class _Judgement:
     """Rows with ratios and verdicts, and the A/A control of each table; what is needed to say how sure all is."""
 
@@ -317,7 +326,7 @@ class _Judgement:
 
 
 def _judgement(
-    manifest: Manifest, cells: list[_Measured], alike: Parity, disturbed: Sequence[Disturbance]
+    manifest: Manifest, cells: list[_Measured], context: _Context, disturbed: Sequence[Disturbance]
 ) -> _Judgement:
     """Compare every cell with the baseline's of the same workload and parameters."""
     again = control_label(manifest.baseline) if manifest.scenario.get("control") else None
@@ -325,7 +334,7 @@ def _judgement(
     pairs = [_Pair(cell, bases.get(_table_key(cell.row)), cell.row.label == again) for cell in cells]
     controls = _controls(pairs, manifest)
     trusted = _trusted(controls.values())
-    reasons = {pair.cell.row.cell: _not_judged(pair, alike) for pair in pairs if pair.is_comparison}
+    reasons = {pair.cell.row.cell: _not_judged(pair, context) for pair in pairs if pair.is_comparison}
     comparisons = sum(reason is None for reason in reasons.values())
     blocks = _blocks(disturbed)
     rows = []
@@ -404,15 +413,18 @@ def _trusted(controls: Iterable[Control]) -> bool | None:
     return all(known) if known else None
 
 
-def _not_judged(pair: _Pair, alike: Parity) -> str | None:
+def _not_judged(pair: _Pair, context: _Context) -> str | None:
     """Return why a comparison must not be judged, None where it may be."""
     row = pair.cell.row
     if "tcg" in (row.accelerator, pair.base.row.accelerator if pair.base else None):
         return "emulation says nothing about virtual machines"
     if row.accelerator not in (None, "kvm"):
         return "what ran the guest is not proven"
-    voided = alike.voided(row.label, row.metric)
-    return f"void, because it has another {' and another '.join(voided)} than the baseline" if voided else None
+    if voided := context.alike.voided(row.label, row.metric):
+        return f"void, because it has another {' and another '.join(voided)} than the baseline"
+    both = [each.row for each in (pair.cell, pair.base) if each is not None]
+    hidden = (within_floor(each.metric, each.median, context.floors.get(each.label)) for each in both)
+    return next((why for why in hidden if why), None)
 
 
 def _verdict(

@@ -15,6 +15,29 @@ METRICS: Final = {
     "parallel.rate": "How many of those that started at once became ready in a second",
     "parallel.spread": "From the first of several requests at once to the last",
     "parallel.cleaned": "From the first of several requests at once until everything of all is gone again",
+    "floor.elapsed": "From the request to the end of a program that does nothing: the harness's floor",
+    "command.elapsed": "From the request to the command's end",
+    "cpu.sysbench": "How often in a second sysbench finds the primes up to 10,000",
+    "cpu.sha256": "How much openssl hashes in a second with SHA-256, in blocks of 16 KiB",
+    "cpu.aes": "How much openssl encrypts in a second with AES-128-GCM, in blocks of 16 KiB",
+    "cpu.zstd": "How much text zstd compresses in a second at level 3",
+    "cpu.zstd_decompress": "How much text zstd decompresses in a second",
+    "cpu.python": "How many passes of a loop of arithmetic Python does in a second",
+    "memory.bandwidth": "How much is read and written in a second by a = b + s c over three arrays",
+    "memory.latency": "One load from a line in random order, which depends on the load before",
+    "memory.touch": "The first write to 4 KiB of memory, giving it back included",
+    "kernel.null_call": "A system call that does nothing (getpid)",
+    "kernel.switch": "One of the two switches of a byte's round trip over pipes to another process on the same CPU",
+    "kernel.fork_exec": "A fork, the execution of a small static program, and its end",
+    "kernel.map": "mmap and munmap of 64 KiB of which one page is touched",
+    "kernel.futex": "One of the two hand-overs of a round trip by futex to another process on the same CPU",
+}
+
+#: The same by the last part of the name, of what several workloads have.
+_OF_ANY: Final = {
+    "elapsed": "From the request to the workload's end",
+    "work": "How much was done while it was measured",
+    "per_cpu_s": "Work by the second of host CPU time that the whole environment used, start and end included",
 }
 
 #: What is over when a stage is over.
@@ -66,7 +89,7 @@ def metric(name: str) -> str:
     stage = name.removeprefix("startup.stage.")
     if stage != name and stage in STAGES:
         return f"From the request until {STAGES[stage]}"
-    return METRICS.get(name, "")
+    return METRICS.get(name) or _OF_ANY.get(name.rpartition(".")[2], "")
 
 
 def stages_in_order(names: Iterable[str]) -> tuple[str, ...]:

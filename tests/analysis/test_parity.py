@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchbox.analysis.parity import Parity, parity
+from benchbox.analysis.parity import Parity, metric_scopes, parity
 from benchbox.analysis.samples import take
 from benchbox.record import EnvironmentRecord, Sample
 from tests.report.records import STAGES_NS, environment, manifest, sample
@@ -213,3 +213,12 @@ def test_what_was_read_back_once_stands_in_for_what_samples_do_not_say() -> None
     assert state(found, "CPUs used", "container") == "same"
     (entry,) = [e for a in found.aspects if a.name == "system call filter" for e in a.entries if e.label == "container"]
     assert entry.value == "filter"
+
+
+def test_a_metric_depends_on_what_its_workload_asks_of() -> None:
+    """Computing on the processor, a request on the kernel as well; what has a start in it on the kernel too."""
+    assert metric_scopes("startup.ready") == metric_scopes("floor.elapsed") == ("kernel",)
+    assert metric_scopes("cpu.sha256") == ("cpu",)
+    assert metric_scopes("memory.touch") == metric_scopes("kernel.switch") == ("kernel", "cpu")
+    assert set(metric_scopes("cpu.elapsed")) == set(metric_scopes("cpu.per_cpu_s")) == {"kernel", "cpu"}
+    assert set(metric_scopes("command.rate")) == {"kernel", "cpu", "files"}

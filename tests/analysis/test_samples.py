@@ -71,7 +71,11 @@ def test_the_metric_of_a_run_is_startup_ready_where_there_is_one() -> None:
     """Programs that know nothing of benchbox report other metrics: then the first of theirs."""
     other = sample("native", 1, metrics={"b": MetricValue(value=1, unit="1"), "a": MetricValue(value=1, unit="1")})
     assert primary_metric([other, sample("native", 1)]) == "startup.ready"
-    assert primary_metric([other]) == "a"
+    assert primary_metric([other]) == "b"
+    stages = {
+        name: MetricValue(value=1, unit="s") for name in ("startup.stage.exec", "startup.cleaned", "x.rate", "x.a")
+    }
+    assert primary_metric([sample("native", 1, metrics=stages)]) == "x.rate"
     served = sample("native", 1, metrics={name: MetricValue(value=1, unit="s") for name in ("a", "startup.served")})
     assert primary_metric([served]) == "startup.served"
     assert primary_metric([served, sample("native", 1)]) == "startup.ready"

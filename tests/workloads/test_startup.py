@@ -3,7 +3,7 @@
 import pytest
 
 from benchbox.model import Outcome
-from benchbox.workloads import NAMES, TABLE, params_model, workload
+from benchbox.workloads import CONFIGURED, NAMES, TABLE, params_model, workload
 
 
 def test_it_runs_the_ready_program_and_nothing_else() -> None:
@@ -22,7 +22,7 @@ def test_it_takes_no_parameter() -> None:
 
 def test_every_workload_has_a_row_and_parameters() -> None:
     """The table is what scenarios are checked against."""
-    assert tuple(TABLE) == NAMES
+    assert (*TABLE, *CONFIGURED) == NAMES
     for name in NAMES:
         assert params_model(name).model_config["extra"] == "forbid"
     with pytest.raises(KeyError):
