@@ -24,7 +24,9 @@ Signal = Literal["ready", "served"]
 
 #: What a sample is about: the first of these metrics that it has. A server has no ``startup.ready``, and several that
 #: were started at once have one number for all.
-HEADLINE_METRICS: Final = ("startup.ready", "startup.served", "parallel.all_ready")
+HEADLINE_METRICS: Final = (
+    "startup.ready", "startup.served", "density.cgroup", "density.available", "parallel.all_ready",
+)  # fmt: skip
 
 #: The environment variable through which a workload learns where to write its ready byte:
 #: a path, or the number of an open descriptor.
@@ -82,7 +84,9 @@ class Command:
     """What to run inside an environment; paths are inside its root.
 
     ``signals`` is the stage that its byte ends. Environments know one byte and call it ``ready``; the engine gives it
-    its name. ``stays`` says that it goes on after it is ready (a server): ``Running.ready`` then returns while it runs.
+    its name. ``stays`` says that it goes on after it is ready (a server): ``Running.ready`` then returns while it runs,
+    and its end by ``Running.kill`` is a good one, without exit code or signal. ``hold_s`` is how long the host is left
+    alone with it, once all that were started are ready, before it is looked at and ended.
     ``gate`` is a descriptor at whose end the start is to begin, so that several begin at one moment; an environment
     that cannot wait for that starts at once.
     """
@@ -93,6 +97,7 @@ class Command:
     timeout_s: float = 60.0
     signals_ready: bool = True
     stays: bool = False
+    hold_s: float = 0.0
     signals: Signal = "ready"
     gate: int | None = None
 

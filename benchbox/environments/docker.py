@@ -489,7 +489,7 @@ class DockerCommand:
         broken = self._reason and f"{self._reason}; docker: {complaint}" if complaint else self._reason
         end = peers.End("docker", self._exit_status, complaint, broken or None)
         found = Outcome("failed", requested_ns=requested_ns, stages=self._stages, output_tail=bytes(self._output))
-        return peers.judged(found, end, seen, requested, signals_ready=self._command.signals_ready)
+        return peers.judged(found, end, seen, requested, self._command)
 
 
 ENVIRONMENT: Final = Docker()

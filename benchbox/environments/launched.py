@@ -272,13 +272,13 @@ def _judge(
         return "failed", f"out of memory: the kernel killed {kills} process(es) of the cgroup at its memory limit"
     if report.end == "timeout":
         return "failed", f"not done after {plan.deadline_ms / 1000:g} s, killed"
-    if report.end == "killed":
+    if report.end == "killed" and not (plan.announce and "ready" in report.stages):
         return "failed", "ended by benchbox"
     if report.end == "error":
         return "failed", report.detail if report.detail.startswith("cannot execute") else f"launch: {report.detail}"
     if report.end == "signal":
         return "failed", processes.describe_status(-int(report.detail))
-    if report.detail != "0":
+    if report.end == "exit" and report.detail != "0":
         return "failed", f"exit status {report.detail}"
     if plan.signals_ready and "ready" not in report.stages:
         return "invalid", "the workload ended well but never said that it was ready"

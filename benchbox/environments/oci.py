@@ -397,7 +397,7 @@ class OciCommand:
         stages = {name: found.stages[name] for name in _OBSERVED if name in found.stages} | {"cleaned": cleaned_ns}
         found = replace(found, requested_ns=self._requested_ns, spawn_ns=None, stages=stages)
         end = ended(found, self._runtime, complaint, left)
-        return peers.judged(found, end, seen, self._requested, signals_ready=self._command.signals_ready)
+        return peers.judged(found, end, seen, self._requested, self._command)
 
 
 def ended(launched: Outcome, runtime: str, complaint: str | None, left: str | None) -> peers.End:
@@ -407,7 +407,7 @@ def ended(launched: Outcome, runtime: str, complaint: str | None, left: str | No
     """
     broken = left
     if broken is None and launched.exit_code is None:
-        broken = f"{runtime}: {launched.reason}" if launched.signal else launched.reason
+        broken = f"{runtime}: {launched.reason}" if launched.signal else launched.reason or peers.ENDED_BY_US
     return peers.End(runtime, launched.exit_code, complaint, broken)
 
 

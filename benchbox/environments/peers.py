@@ -15,7 +15,7 @@ from benchbox.environments.launched import Requested, instance_limits
 from benchbox.errors import EnvironmentFailure, UnavailableError
 from benchbox.linux import cgroups, nest, seccomp
 from benchbox.linux.processes import describe_status
-from benchbox.model import Availability, Outcome, Workspace
+from benchbox.model import Availability, Command, Outcome, Workspace
 from benchbox.units import format_cpu_list, parse_cpu_list
 
 #: A status above this one is that of a process that was killed by the signal with the number above it: shells, OCI
@@ -175,27 +175,28 @@ class End:
     broken: str | None = None
 
 
-def judged(found: Outcome, end: End, seen: nest.Seen, requested: Requested, *, signals_ready: bool) -> Outcome:
+def judged(found: Outcome, end: End, seen: nest.Seen, requested: Requested, command: Command) -> Outcome:
     """Return ``found`` (stages, output) with status, reason, account and limits. Pure."""
     kills = cgroups.oom_kills(seen.counters)
     done = replace(found, status="failed", exit_code=None, signal=None, counters=seen.counters, applied=seen.applied)
     if kills:
         reason = f"out of memory: the kernel killed {kills} process(es) of the cgroup at its memory limit"
         return _with_status(replace(done, reason=reason), end.exit_status)
-    if end.broken:
+    stayed = command.stays and end.broken == ENDED_BY_US and "ready" in found.stages
+    if end.broken and not stayed:
         hung = not seen.ran and end.broken != ENDED_BY_US
         return replace(done, reason=f"{end.broken}; nothing ever ran in its cgroup" if hung else end.broken)
-    if end.complaint and end.exit_status != 0:
+    if end.complaint and end.exit_status != 0 and not stayed:
         return replace(done, reason=f"{end.program}: {end.complaint}")
     if not seen.ran:
         said = f"ended with status {end.exit_status}, but nothing ever ran in its cgroup"
         return replace(done, reason=f"{end.program} {said}{_said(found.output_tail)}")
-    done = _with_status(done, end.exit_status)
+    done = done if stayed else _with_status(done, end.exit_status)
     if done.signal is not None:
         return replace(done, reason=describe_status(-done.signal))
-    if done.exit_code != 0:
+    if done.exit_code != 0 and not stayed:
         return replace(done, reason=f"exit status {done.exit_code}")
-    if signals_ready and "ready" not in found.stages:
+    if command.signals_ready and "ready" not in found.stages:
         return replace(done, status="invalid", reason="the workload ended well but never said that it was ready")
     if difference := requested.difference(seen.applied):
         return replace(done, status="invalid", reason=f"a limit is not the one asked for: {difference}")

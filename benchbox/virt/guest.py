@@ -227,7 +227,13 @@ class Guest:
             elif news.what == "paused":
                 self._on_paused(news.detail)
             else:
-                self._fail("ended by benchbox")
+                self._on_kill()
+
+    def _on_kill(self) -> None:
+        """End it as asked; one that stays is asked first what it runs on, for that is its proper end."""
+        if verdict.stayed(self.order, self._seen):
+            self._read_back()
+        self._fail(verdict.ENDED_BY_US)
 
     def _on_stopped(self, detail: str) -> None:
         self._gone = True

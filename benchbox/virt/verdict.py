@@ -15,6 +15,8 @@ from benchbox.virt.channels import Console, Control, Tail
 from benchbox.virt.domain import DISK, NIC, ROOT_DISK, DomainType, is_machine
 from benchbox.virt.messages import GuestOrder
 
+ENDED_BY_US: Final = "ended by benchbox"
+
 _LIBVIRT_REMARK: Final = re.compile(r": (Domain id=\d+ is tainted|shutting down, reason=|starting up)")
 
 #: CPUID leaf 0x40000000 of a guest under KVM.
@@ -161,7 +163,13 @@ def _failed(order: GuestOrder, seen: Observed) -> str | None:
         return describe_status(-ended["signal"])
     if ended.get("exit_code"):
         return describe_status(ended["exit_code"])
-    return seen.failure
+    return None if seen.failure == ENDED_BY_US and stayed(order, seen) else seen.failure
+
+
+def stayed(order: GuestOrder, seen: Observed) -> bool:
+    """Say whether the command is one that stays, is ready and has not ended."""
+    staying = order.command is not None and order.command.stays
+    return staying and "ready" in seen.stages and "exited" not in seen.stages
 
 
 def _invalid(order: GuestOrder, seen: Observed, applied: Mapping[str, Any]) -> str | None:

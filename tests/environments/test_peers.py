@@ -12,7 +12,7 @@ from benchbox.environments import oci, peers
 from benchbox.environments.launched import Requested, instance_limits
 from benchbox.environments.peers import End, complaint, judged
 from benchbox.linux.nest import Seen
-from benchbox.model import Counter, Outcome, Resources
+from benchbox.model import Command, Counter, Outcome, Resources
 
 APPLIED: Final = {"cpus": "1", "memory_bytes": 64 << 20, "pids": 40, "cpu_quota": None}
 SEEN: Final = Seen((Counter("cpu.usage", 0.1, "s", "cgroup2 cpu.stat usage_usec"),), APPLIED, True)
@@ -21,7 +21,7 @@ FOUND: Final = Outcome("failed", requested_ns=5, stages={"ready": 7, "exited": 8
 
 
 def judge(end: End, seen: Seen = SEEN, found: Outcome = FOUND, *, signals_ready: bool = True) -> Outcome:
-    return judged(found, end, seen, REQUESTED, signals_ready=signals_ready)
+    return judged(found, end, seen, REQUESTED, Command(("/bin/ready",), signals_ready=signals_ready))
 
 
 def test_an_end_that_is_well_is_ok() -> None:
