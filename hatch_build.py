@@ -35,6 +35,7 @@ PROGRAMS: Final[dict[str, Sequence[str]]] = {
     "ready": FREESTANDING,
     "first_answer": HOSTED,
     "micro": HOSTED,
+    "steady": HOSTED,
 }
 
 #: The numbers of the system calls, by architecture and name, for the seccomp filter (``benchbox/linux/seccomp.py``).

@@ -1,6 +1,7 @@
 """The image ``minimal``: our own programs, and a busybox to look around where the host has a static one."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,8 @@ APPLETS: Final = (
     "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mount", "mv", "nproc", "ps", "pwd", "rm", "sh", "sleep",
     "sort", "sync", "tail", "top", "touch", "true", "umount", "uname", "wc",
 )  # fmt: skip
+#: benchbox's own programs that workloads run.
+PROGRAMS: Final = ("micro", "ready", "steady")
 _FOLDERS: Final = ("bin", "data", "dev", "etc", "proc", "sys")
 _ACCOUNTS: Final = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 _GROUPS: Final = "root:x:0:\nnogroup:x:65534:\n"
@@ -24,15 +27,15 @@ def entries(progress: Progress | None = None) -> list[Entry]:
     busybox = find_busybox()
     if busybox is None and progress is not None:
         progress("image minimal: without a shell to look around with, for this host has no static busybox")
-    return tree(program("ready"), program("micro"), busybox)
+    return tree({name: program(name) for name in PROGRAMS}, busybox)
 
 
-def tree(ready: Path, micro: Path, busybox: Path | None) -> list[Entry]:
+def tree(programs: Mapping[str, Path], busybox: Path | None) -> list[Entry]:
+    """Return the tree with ``programs`` by name and, where there is one, ``busybox`` with its applets."""
     return [
         *map(folder, _FOLDERS),
         folder("tmp", 0o1777),
-        file("bin/micro", micro, 0o755),
-        file("bin/ready", ready, 0o755),
+        *(file(f"bin/{name}", path, 0o755) for name, path in sorted(programs.items())),
         file("etc/group", _GROUPS.encode()),
         file("etc/hostname", b"benchbox\n"),
         file("etc/passwd", _ACCOUNTS.encode()),

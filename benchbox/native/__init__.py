@@ -13,7 +13,7 @@ _FOLDER: Final = Path(__file__).parent / "bin"
 
 
 def program(name: str) -> Path:
-    """Return the path of the built program ``name``: ``launch``, ``agent`` or ``ready``.
+    """Return the path of the built program ``name``: ``launch``, ``agent``, ``ready``, ``first_answer`` or ``steady``.
 
     Raises UnavailableError where it was not built.
     """

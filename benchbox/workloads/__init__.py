@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from benchbox.model import Command, ConfiguredWorkload, Metric, Outcome, Workload
-from benchbox.workloads import command, cpu, floor, kernel, memory, python, redis, startup
+from benchbox.workloads import command, cpu, floor, kernel, memory, python, redis, startup, staying
 
 #: Name -> the workload.
 TABLE: Final[dict[str, Workload]] = {
@@ -15,6 +15,8 @@ TABLE: Final[dict[str, Workload]] = {
     "python": python.WORKLOAD,
     "redis": redis.WORKLOAD,
     "floor": floor.WORKLOAD,
+    "idle": staying.IDLE,
+    "light": staying.LIGHT,
 }
 
 #: The same for those that need their parameters to read what came of them.
@@ -33,6 +35,8 @@ _PARAMS: Final[dict[str, type[BaseModel]]] = {
     "cpu": cpu.Params,
     "memory": memory.Params,
     "kernel": kernel.Params,
+    "idle": staying.Params,
+    "light": staying.Params,
     "command": command.Params,
 }
 
