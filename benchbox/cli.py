@@ -250,16 +250,15 @@ def _new_job(scenario: "Scenario", scenario_file: Path, results: Path) -> dict[s
     import secrets
     from datetime import UTC, datetime
 
-    from benchbox import plan, record
-    from benchbox.scenario import cells, resolved
+    from benchbox import record
+    from benchbox.scenario import planned_order, resolved
 
-    names = [cell.id for cell in cells(scenario)]
     return {
         "run_id": record.new_run_id(scenario.name, datetime.now(UTC), secrets.token_hex(2)),
         "scenario": resolved(scenario),
         "scenario_file": str(scenario_file),
         "results": str(results),
-        "order": plan.order(names, scenario.rounds, scenario.seed),
+        "order": planned_order(scenario),
         "first_round": 1,
         "resumed": False,
     }

@@ -15,7 +15,7 @@ from benchbox import together
 from benchbox.caches import Seen
 from benchbox.model import HEADLINE_METRICS, Command, Counter, Metric, Outcome, Running, Session, Status
 from benchbox.record import AbandonedCell, CounterValue, Instance, Iterations, MetricValue, Sample
-from benchbox.together import Together
+from benchbox.together import Sight, Together
 from benchbox.workloads import stages
 from benchbox.workloads.derived import derived_metrics
 
@@ -30,7 +30,8 @@ Emit = Callable[[Mapping[str, Any]], None]
 class PlannedCell:
     """One cell as the loop needs it: where it runs, what, and how to read the outcome.
 
-    ``parallel`` instances of it are started at one moment and are one sample; None is one alone.
+    ``parallel`` instances of it are started at one moment and are one sample; None is one alone. ``left_out`` says why
+    it is not to be measured here.
     """
 
     id: str
@@ -40,6 +41,7 @@ class PlannedCell:
     command: Command
     parse: Callable[[Outcome], tuple[Metric, ...]]
     parallel: int | None = None
+    left_out: str | None = None
 
 
 class Conditions(Protocol):
@@ -54,6 +56,9 @@ class Conditions(Protocol):
 
     def noise(self) -> Callable[[], dict[str, float]]:
         """Begin to watch; the returned function ends it and says what was seen."""
+
+    def occupancy(self) -> Callable[[], Sight]:
+        """Look at the host's memory; the returned function looks again and says what was taken since."""
 
 
 class Sink(Protocol):
@@ -70,6 +75,7 @@ class Around:
 
     noise: Mapping[str, float] = field(default_factory=dict)
     cache: Seen = field(default_factory=Seen)
+    sight: Sight = field(default_factory=Sight)
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class _Failures:
 
     def note(self, sample: Sample) -> AbandonedCell | None:
         """Take notice of ``sample``; return the cell if it is to be abandoned now."""
-        if sample.status == "ok":
+        if sample.status in ("ok", "skipped"):
             return None
         key = (sample.cell, alike(sample.reason or ""))
         self.counts[key] = self.counts.get(key, 0) + 1
@@ -157,18 +163,27 @@ class Engine:
                 self._previous = cell_id
 
     def _measure(self, cell: PlannedCell, place: _Place) -> Sample:
+        if cell.left_out:
+            return sample_of(cell, place, _now(), Outcome("skipped", cell.left_out), Around())
         self._conditions.settle()
         cache = self._conditions.cache(cell.environment)
-        started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        started_at = _now()
         noise = self._conditions.noise()
-        running = self._running = _start(cell, self._sessions[cell.environment])
+        running = self._running = self._start(cell)
         if self._stop.is_set():
             running.kill()
         outcome = running.wait()
         self._running = None
-        around = Around(noise(), cache())
-        instances = running.outcomes if isinstance(running, Together) else ()
+        several = running if isinstance(running, Together) else None
+        around = Around(noise(), cache(), several.sight if several else Sight())
+        instances = several.outcomes if several else ()
         return sample_of(cell, place, started_at, outcome, around, instances)
+
+    def _start(self, cell: PlannedCell) -> Running:
+        session = self._sessions[cell.environment]
+        if not cell.parallel:
+            return session.start(cell.command)
+        return Together(session, cell.command, cell.parallel, self._conditions.occupancy())
 
     def _keep(self, sample: Sample) -> None:
         self._sink.append(sample)
@@ -177,8 +192,8 @@ class Engine:
             self._emit({"event": "abandoned", "cell": abandoned.cell, "reason": abandoned.reason})
 
 
-def _start(cell: PlannedCell, session: Session) -> Running:
-    return Together(session, cell.command, cell.parallel) if cell.parallel else session.start(cell.command)
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def sample_of(
@@ -197,7 +212,7 @@ def sample_of(
     metrics: dict[str, Metric] = {}
     if status == "ok":
         try:
-            metrics = _metrics(cell, outcome, instances)
+            metrics = _metrics(cell, outcome, instances) | {metric.name: metric for metric in around.sight.metrics}
         except ValueError as error:
             status, reason = "invalid", f"the output is not what the workload should print: {error}"
     flags = {**outcome.flags, **around.cache.flags, **({"throttled": "yes"} if _throttled(outcome.counters) else {})}
@@ -224,7 +239,7 @@ def sample_of(
         guest=dict(outcome.guest),
         metrics={name: stored(metric) for name, metric in metrics.items()},
         counters=stored_counters((*outcome.counters, *around.cache.counters)),
-        applied=dict(outcome.applied),
+        applied={**outcome.applied, **around.sight.told},
         noise=dict(around.noise),
         output_tail=outcome.output_tail.decode(errors="replace"),
         console_tail=outcome.console_tail,
@@ -274,7 +289,8 @@ def _throttled(counters: Sequence[Counter]) -> bool:
 def sample_event(sample: Sample) -> dict[str, Any]:
     """Return what a progress display needs to know of ``sample``; the whole account stays on disk."""
     elapsed_ns = sample.stages.get("cleaned", max(sample.stages.values(), default=0))
-    ready = next((sample.metrics[name] for name in HEADLINE_METRICS if name in sample.metrics), None)
+    found = (sample.metrics[name] for name in HEADLINE_METRICS if name in sample.metrics)
+    ready = next((metric for metric in found if metric.unit == "s"), None)
     return {
         "event": "sample",
         "cell": sample.cell,

@@ -8,7 +8,7 @@ from typing import Any, Final
 from benchbox import host, images, plan, record
 from benchbox.environments import environment
 from benchbox.model import EnvironmentSpec
-from benchbox.scenario import PARALLEL, SMALLER, Cell, Scenario, cells, too_large
+from benchbox.scenario import PARALLEL, SMALLER, Cell, Scenario, cells, planned_order, too_large
 from benchbox.units import format_duration, format_size
 
 #: What a sample takes where nothing has been measured here yet, in s. A guest's is that of emulation, the slower case.
@@ -64,7 +64,7 @@ def forecast(scenario: Scenario, results: Path, required: Sequence[str] = ()) ->
     return Forecast(
         scenario.name,
         planned,
-        plan.order(planned, scenario.rounds, scenario.seed),
+        planned_order(scenario),
         scenario.rounds,
         scenario.cache,
         scenario.parallel,

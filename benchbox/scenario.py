@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic import create_model as new_model
 
-from benchbox import environments, images, workloads
+from benchbox import environments, images, plan, workloads
 from benchbox.complaints import near, not_one_of, problems, report, shown
 from benchbox.document import EMPTY, MAX_BYTES, Document, KeyPath, Problem, decode, parse
 from benchbox.environments.sizes import Size
@@ -60,7 +60,8 @@ class Scenario:
     """What to measure. Labels are unique, ``baseline`` is one of them, every option and parameter is filled in.
 
     With ``control`` there is a second environment like the baseline, called ``control_label(baseline)``. ``parallel``
-    is how many instances are started at once: a number, or several, each of which is a cell.
+    is how many instances are started at once: a number, or several, each of which is a cell. With a budget, cells whose
+    instances together would have more memory are left out.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Scenario:
     control: bool = False
     cache: CacheState = "warm"
     parallel: tuple[int, ...] = (1,)
+    memory_budget_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def resolved(scenario: Scenario) -> dict[str, Any]:
     """Return ``scenario`` in JSON types with every default filled in; as YAML it is a scenario file again."""
     data = dataclasses.asdict(scenario)
     data["parallel"] = list(scenario.parallel)
+    data["memory_budget"] = data.pop("memory_budget_bytes")
     data["resources"]["memory"] = data["resources"].pop("memory_bytes")
     data["environments"] = [{"kind": e.kind, "label": e.label, **e.options} for e in scenario.environments]
     data["workloads"] = [{"name": w.name, **w.params} for w in scenario.workloads]
@@ -172,7 +175,7 @@ def too_large(scenario: Scenario, kind: str, available_bytes: int | None) -> str
 
     What is no guest takes only what it touches, its limit is no need. One guest alone is left to the host.
     """
-    count = max(scenario.parallel)
+    count = min(scenario.parallel) if scenario.memory_budget_bytes else max(scenario.parallel)
     needed_bytes = count * scenario.resources.memory_bytes
     if kind != "vm" or count == 1 or available_bytes is None or needed_bytes <= available_bytes:
         return None
@@ -180,6 +183,35 @@ def too_large(scenario: Scenario, kind: str, available_bytes: int | None) -> str
         f"{count} guests at once of {format_size(scenario.resources.memory_bytes)} need {format_size(needed_bytes)}, "
         f"this host has {format_size(available_bytes)} available"
     )
+
+
+def planned_order(scenario: Scenario) -> tuple[tuple[str, ...], ...]:
+    """Return the ids of the cells of ``scenario`` in the order of each round, as ``plan.order`` has them.
+
+    The priming round has of several numbers at once only the smallest: one brings into memory what many read.
+    """
+    planned = cells(scenario)
+    priming, *measured = plan.order([cell.id for cell in planned], scenario.rounds, scenario.seed)
+    more = {cell.id for cell in planned if cell.params.get(PARALLEL, scenario.parallel[0]) != scenario.parallel[0]}
+    return tuple(name for name in priming if name not in more), *measured
+
+
+def left_out(scenario: Scenario, count: int, available_bytes: int | None) -> str | None:
+    """Say why ``count`` instances at once are left out by the memory budget of ``scenario``, None if not. Pure.
+
+    Each instance counts with all the memory that it may use, in every environment alike, so that none is measured with
+    a number that another lacks.
+    """
+    budget_bytes = scenario.memory_budget_bytes
+    if budget_bytes is None:
+        return None
+    each_bytes = scenario.resources.memory_bytes
+    needed = f"{count} x {format_size(each_bytes)} need {format_size(count * each_bytes)}"
+    if count * each_bytes > budget_bytes:
+        return f"left out: {needed}, the memory budget is {format_size(budget_bytes)}"
+    if available_bytes is not None and count * each_bytes > available_bytes:
+        return f"left out: {needed}, this host has {format_size(available_bytes)} available"
+    return None
 
 
 def select(scenario: Scenario, only: str | None) -> Scenario:
@@ -336,6 +368,9 @@ class _File(_Strict):
     control: bool = Field(default=False, description="measure the baseline twice, to know what noise can show")
     cache: CacheState = Field(default="warm", description="whether the host's page cache holds what a start reads")
     parallel: _Parallel = Field(default=[1], description="how many instances are started at once; several: a cell each")
+    memory_budget: Size | None = Field(
+        default=None, description="numbers at once whose memory together is more are left out"
+    )
     settle_ms: float = Field(default=5.0, ge=0, le=60_000, description="pause between two samples, in ms")
     timeout_s: float = Field(default=60.0, gt=0, le=86_400, description="limit of one sample, in s")
 
@@ -563,6 +598,7 @@ def _scenario(file: Any) -> Scenario:
         control=file.control,
         cache=file.cache,
         parallel=tuple(file.parallel),
+        memory_budget_bytes=file.memory_budget,
     )
 
 

@@ -5,11 +5,12 @@ begin as soon as their thread asks for them. How far the requests lie apart is m
 """
 
 import os
+import queue
 import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from benchbox.errors import BenchboxError
@@ -23,13 +24,29 @@ _ARRIVAL_S: Final = 0.005
 _LARGEST: Final = ("pressure.",)
 
 
+#: What is said of an instance that was to stay.
+LEFT: Final = "it ended by itself, before it was to"
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What was seen of the host while all instances lived; ``told`` is for the sample's ``applied``."""
+
+    metrics: tuple[Metric, ...] = ()
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Together:
     """``count`` commands on their way at once; implements ``model.Running``.
 
-    The thread that starts an instance waits for its end: what it starts dies with it (PR_SET_PDEATHSIG).
+    The thread that starts an instance waits for its end: what it starts dies with it (PR_SET_PDEATHSIG). Instances of a
+    command that stays are looked at by ``look``, ``Command.hold_s`` after the last one is ready, and then ended.
     """
 
-    def __init__(self, session: Session, command: Command, count: int) -> None:
+    def __init__(self, session: Session, command: Command, count: int, look: Callable[[], Sight] = Sight) -> None:
+        self._look, self.sight = look, Sight()
+        self._arrived: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._looked = threading.Event()
         self._session = session
         self._gate, self._holder = os.pipe2(os.O_CLOEXEC)
         self._command = replace(command, gate=self._gate)
@@ -55,6 +72,8 @@ class Together:
     def wait(self) -> Outcome:
         """Block until all have ended; see ``combined``."""
         self._open_gate()
+        if self._command.stays:
+            self._look_at_all()
         for thread in self._threads:
             thread.join()
         self._close(self._gate)
@@ -66,6 +85,7 @@ class Together:
     def kill(self) -> None:
         with self._lock:
             self._killed = True
+            self._looked.set()
             running = list(self._running.values())
         for one in running:
             one.kill()
@@ -76,13 +96,37 @@ class Together:
             running = self._start(number)
         except (BenchboxError, OSError) as error:
             self._outcomes[number] = Outcome("failed", f"cannot be started: {error}")
+            self._arrived.put(False)
             return
         finally:
             self._asked.release()
         try:
-            self._outcomes[number] = running.wait()
+            self._outcomes[number] = self._stayed(running) if self._command.stays else running.wait()
         except BaseException as error:
             self._broken = error
+
+    def _stayed(self, running: Running) -> Outcome:
+        """Return the outcome of one that lives until all have been looked at; it must not end before."""
+        try:
+            is_ready = running.ready()
+        except BaseException:
+            self._arrived.put(False)
+            raise
+        self._arrived.put(is_ready)
+        if is_ready:
+            self._looked.wait()
+            running.kill()
+        outcome = running.wait()
+        by_itself = outcome.status == "ok" and outcome.exit_code is not None
+        return replace(outcome, status="failed", reason=LEFT) if by_itself else outcome
+
+    def _look_at_all(self) -> None:
+        try:
+            arrived = [self._arrived.get() for _ in self._threads]
+            if all(arrived) and not self._looked.wait(self._command.hold_s):
+                self.sight = self._look()
+        finally:
+            self._looked.set()
 
     def _start(self, number: int) -> Running:
         running = self._session.start(self._command)

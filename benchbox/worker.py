@@ -24,12 +24,24 @@ from benchbox.caches import Cache, Seen
 from benchbox.engine import Engine, PlannedCell, stored_counters
 from benchbox.environments import environment
 from benchbox.errors import BenchboxError, EnvironmentFailure, RecordError, UnavailableError
-from benchbox.linux import mounts, processes
+from benchbox.linux import cgroups, mounts, occupancy, processes
 from benchbox.linux.ledger import Ledger
 from benchbox.model import EnvironmentSpec, Image, Session, Workspace
 from benchbox.noise import NoiseMeter, between
 from benchbox.record import EnvironmentRecord, ImageRecord, Manifest, RunFolder, Sample
-from benchbox.scenario import PARALLEL, SMALLER, Cell, Scenario, cells, from_resolved, resolved, spec_of, too_large
+from benchbox.scenario import (
+    PARALLEL,
+    SMALLER,
+    Cell,
+    Scenario,
+    cells,
+    from_resolved,
+    left_out,
+    resolved,
+    spec_of,
+    too_large,
+)
+from benchbox.together import Sight
 from benchbox.workloads import bound
 
 Job = Mapping[str, Any]
@@ -61,8 +73,9 @@ def split_cpus(allowed: Sequence[int], wanted: int) -> tuple[tuple[int, ...], tu
 class HostConditions:
     """Settles and watches the real host."""
 
-    def __init__(self, settle_ms: float, caches: Mapping[str, Cache]) -> None:
+    def __init__(self, settle_ms: float, caches: Mapping[str, Cache], cgroup_name: str) -> None:
         self._settle_s, self._caches = settle_ms / 1000, caches
+        self._layout, self._cgroup_name = cgroups.detect(), cgroup_name
         self._meter = NoiseMeter()
 
     def settle(self) -> None:
@@ -74,6 +87,15 @@ class HostConditions:
     def noise(self) -> Callable[[], dict[str, float]]:
         before = self._meter.snapshot()
         return lambda: between(before, self._meter.snapshot())
+
+    def occupancy(self) -> Callable[[], Sight]:
+        before = occupancy.look(self._layout, self._cgroup_name)
+
+        def sight() -> Sight:
+            during = occupancy.look(self._layout, self._cgroup_name)
+            return Sight(occupancy.metrics(before, during), {"memory_sharing": occupancy.sharing(before, during)})
+
+        return sight
 
 
 def main(argv: Sequence[str]) -> int:
@@ -116,12 +138,13 @@ class Measurement:
         with ExitStack() as stack, record.SampleWriter(folder) as writer:
             prepared = self._prepare(stack, image, workspace)
             self._update(folder, environments=prepared.records)
-            planned = [planned_cell(cell, self._scenario) for cell in cells(self._scenario)]
+            available_bytes = host.available_memory_bytes()
+            planned = [planned_cell(cell, self._scenario, available_bytes) for cell in cells(self._scenario)]
             order = [tuple(names) for names in self._job["order"]]
             self._emit(
                 {"event": "start", "measured": sorted(prepared.sessions), "first_round": self._job["first_round"]}
             )
-            conditions = HostConditions(self._scenario.settle_ms, prepared.caches)
+            conditions = HostConditions(self._scenario.settle_ms, prepared.caches, workspace.cgroup_name)
             abandoned = record.read_manifest(folder).abandoned
             self._engine = Engine(
                 planned, order, prepared.sessions, conditions, writer, self._noting(folder), abandoned
@@ -264,7 +287,8 @@ class Measurement:
 def failed_cells(samples: Sequence[Sample], abandoned: Sequence[str]) -> tuple[str, ...]:
     """Return each cell that was abandoned or has not one valid sample, with why. Pure."""
     valid = {sample.cell for sample in samples if sample.round and sample.status == "ok"}
-    last = {sample.cell: sample.reason for sample in samples if sample.round and sample.cell not in valid}
+    tried = [sample for sample in samples if sample.round and sample.status != "skipped"]
+    last = {sample.cell: sample.reason for sample in tried if sample.cell not in valid}
     given_up = [f"cell {cell} was abandoned" for cell in abandoned]
     return (*given_up, *(f"cell {cell}: {reason}" for cell, reason in last.items() if cell not in abandoned))
 
@@ -294,14 +318,14 @@ def unmet(required: Sequence[str], applied: Mapping[str, Any]) -> str | None:
     return None
 
 
-def planned_cell(cell: Cell, scenario: Scenario) -> PlannedCell:
-    """Return ``cell`` as the engine needs it."""
+def planned_cell(cell: Cell, scenario: Scenario, available_bytes: int | None = None) -> PlannedCell:
+    """Return ``cell`` as the engine needs it, on a host that has ``available_bytes`` of memory left."""
     command, parse = bound(cell.workload, spec_of(cell, scenario).params)
     command = replace(command, timeout_s=scenario.timeout_s)
-    at_once = cell.params.get(PARALLEL)
+    at_once = cell.params.get(PARALLEL, 1 if command.stays else None)
     return PlannedCell(
         cell.id, cell.environment, cell.workload, cell.params, command, parse,
-        None if at_once is None else int(at_once),
+        None if at_once is None else int(at_once), left_out(scenario, int(at_once or 1), available_bytes),
     )  # fmt: skip
 
 

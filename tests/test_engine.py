@@ -12,6 +12,7 @@ from benchbox.caches import Seen
 from benchbox.engine import ABANDON_AFTER, Engine, PlannedCell
 from benchbox.model import Command, Counter, Metric, Outcome, Running, Status
 from benchbox.record import Sample
+from benchbox.together import Sight
 
 OK = Outcome("ok", exit_code=0, requested_ns=1000, stages={"exec": 1500, "ready": 2000, "cleaned": 3000})
 FAILED = Outcome("failed", "exit status 7", exit_code=7, requested_ns=1000)
@@ -65,6 +66,9 @@ class FakeConditions:
     def cache(self, environment: str) -> Callable[[], Seen]:
         self.log.append(f"cache {environment}")
         return lambda: self.seen
+
+    def occupancy(self) -> Callable[[], Sight]:
+        return Sight
 
     def noise(self) -> Callable[[], dict[str, float]]:
         self.log.append("watch")

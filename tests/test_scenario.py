@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,8 +21,10 @@ from benchbox.scenario import (
     cells,
     from_resolved,
     json_schema,
+    left_out,
     load,
     loads,
+    planned_order,
     resolved,
     select,
     too_large,
@@ -308,7 +311,7 @@ def test_an_override_out_of_range_is_refused(wrong: dict[str, int]) -> None:
     ("text", "message", "hint"),
     [
         (WHOLE + "rouns: 3\n", ":4: rouns: unknown key; expected one of name, description, image, baseline, rounds, "
-            "seed, resources, control, cache, parallel, settle_ms, timeout_s, environments, workloads",
+            "seed, resources, control, cache, parallel, memory_budget, settle_ms, timeout_s, environments, workloads",
             "did you mean 'rounds'?"),
         (WHOLE + "resources:\n  cpu: 1\n",
             ":5: resources.cpu: unknown key; expected one of cpus, memory, pids, cpu_quota", "did you mean 'cpus'?"),
@@ -423,7 +426,7 @@ def test_all_errors_of_a_file_are_said_at_once_in_their_order() -> None:
         f"{FILE}:4: environments[0]: expected one of {KINDS}; got 'nativ' (did you mean 'native'?)",
         f"{FILE}:7: baseline: no such environment; expected one of nativ, vm; got 'vn' (did you mean 'vm'?)",
         f"{FILE}:8: seeed: unknown key; expected one of name, description, image, baseline, rounds, seed, resources, "
-        "control, cache, parallel, settle_ms, timeout_s, environments, workloads (did you mean 'seed'?)",
+        "control, cache, parallel, memory_budget, settle_ms, timeout_s, environments, workloads (did you mean 'seed'?)",
     ]
     assert error.hint is None
 
@@ -510,7 +513,9 @@ def test_the_schema_knows_each_environment_and_workload_with_its_options() -> No
     for name in workloads.NAMES:
         assert definitions[f"{name}-workload"]["additionalProperties"] is False
     assert schema["properties"]["environments"]["items"]["anyOf"][0] == {"enum": list(environments.KINDS)}
-    assert schema["properties"]["workloads"]["items"]["anyOf"][0] == {"enum": ["startup", "python", "redis", "floor"]}
+    assert schema["properties"]["workloads"]["items"]["anyOf"][0] == {
+        "enum": ["startup", "python", "redis", "floor", "idle", "light"]
+    }
     assert schema["required"] == ["name", "environments", "workloads"]
 
 
@@ -584,3 +589,45 @@ def test_a_label_that_leaves_no_room_for_the_controls_is_refused() -> None:
     """Before the control's label would be one that no reader accepts."""
     text = f"name: x\ncontrol: true\nenvironments: [{{kind: native, label: {'a' * 60}}}]\nworkloads: [startup]\n"
     assert "which is too long" in refusal(text).message
+
+
+# --- memory budget ---
+
+
+def budgeted(**keys: Any) -> Scenario:
+    data = {"name": "x", "environments": ["native", "vm"], "workloads": ["idle"], "parallel": [1, 2, 4], **keys}
+    return loads(json.dumps(data), "x.yaml")
+
+
+def test_numbers_whose_memory_is_more_than_the_budget_are_left_out() -> None:
+    """In every environment alike, with both sums; what just fits is measured."""
+    found = budgeted(memory_budget="512MiB", resources={"memory": "256MiB"})
+    assert left_out(found, 2, 8 << 30) is None
+    assert left_out(found, 4, 8 << 30) == "left out: 4 x 256 MiB need 1 GiB, the memory budget is 512 MiB"
+    assert left_out(found, 2, 300 << 20) == ("left out: 2 x 256 MiB need 512 MiB, this host has 300 MiB available")
+    assert left_out(found, 2, None) is None
+    assert left_out(budgeted(), 64, 1) is None
+
+
+def test_with_a_budget_guests_fail_only_where_the_fewest_do_not_fit() -> None:
+    """The larger numbers are left out instead."""
+    found = budgeted(memory_budget="4GiB", parallel=[2, 16])
+    assert too_large(found, "vm", 1 << 30) is None
+    assert "2 guests at once" in (too_large(found, "vm", 300 << 20) or "")
+    assert "16 guests at once" in (too_large(budgeted(parallel=[2, 16]), "vm", 1 << 30) or "")
+
+
+def test_a_budget_survives_the_record() -> None:
+    """As bytes."""
+    found = budgeted(memory_budget="512MiB")
+    assert resolved(found)["memory_budget"] == 512 << 20
+    assert from_resolved(resolved(found)) == found
+
+
+def test_the_priming_round_has_the_smallest_number_only() -> None:
+    """All others have each cell once."""
+    order = planned_order(budgeted(rounds=2))
+    assert sorted(order[0]) == ["native/idle[parallel=1]", "vm/idle[parallel=1]"]
+    assert [len(set(names)) for names in order[1:]] == [6, 6]
+    plain = loads(json.dumps({"name": "x", "environments": ["native"], "workloads": ["idle", "light"]}), "x")
+    assert len(planned_order(plain)[0]) == 2

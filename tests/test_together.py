@@ -12,7 +12,7 @@ import pytest
 
 from benchbox.errors import EnvironmentFailure
 from benchbox.model import Command, Counter, Metric, Outcome, Running
-from benchbox.together import Together, combined, metrics
+from benchbox.together import LEFT, Sight, Together, combined, metrics
 
 OK = Outcome("ok", exit_code=0, requested_ns=1000, stages={"exec": 1500, "ready": 2000, "cleaned": 3000})
 LATE = replace(OK, requested_ns=1100, stages={"exec": 1700, "ready": 2600, "cleaned": 2900})
@@ -206,3 +206,88 @@ def test_the_workload_s_own_metrics_are_medians() -> None:
     found = metrics([OK, LATE], lambda outcome: next(values))
     assert (found["w.rate"].value, found["w.rate"].direction) == (20, "higher")
     assert "w.odd" not in found
+
+
+# --- those that stay ---
+
+STAYING = Command(("/bin/steady",), stays=True)
+READY_BY_US = replace(OK, exit_code=None)
+
+
+class Staying(FakeRunning):
+    """Lives until it is killed, unless its outcome has an exit code: then it ended by itself."""
+
+    def wait(self) -> Outcome:
+        self._on_wait()
+        return self._outcome
+
+
+class StayingSession(FakeSession):
+    def start(self, command: Command) -> Running:
+        running = super().start(command)
+        assert isinstance(running, FakeRunning)
+        self.running[-1] = Staying(running._outcome, self.on_wait)
+        return self.running[-1]
+
+
+def test_those_that_stay_are_looked_at_while_all_live_and_ended_then() -> None:
+    """Nobody is ended before the look, everybody after it."""
+    session = StayingSession(READY_BY_US, READY_BY_US, READY_BY_US)
+    alive: list[list[bool]] = []
+
+    def look() -> Sight:
+        alive.append([running.killed for running in session.running])
+        return Sight((Metric("density.cgroup", 5, "B"),))
+
+    together = Together(session, STAYING, 3, look)
+    assert together.wait().status == "ok"
+    assert alive == [[False] * 3]
+    assert [running.killed for running in session.running] == [True] * 3
+    assert [metric.name for metric in together.sight.metrics] == ["density.cgroup"]
+
+
+def test_one_that_ends_by_itself_spoils_what_was_seen() -> None:
+    """It may have been gone when all were looked at, however well it ended."""
+    together = Together(StayingSession(READY_BY_US, OK), STAYING, 2)
+    outcome = together.wait()
+    assert (outcome.status, outcome.reason) == (
+        "failed",
+        f"instance {[o.exit_code for o in together.outcomes].index(0) + 1} of 2: {LEFT}",
+    )
+
+
+def test_nobody_is_looked_at_where_one_is_missing() -> None:
+    """One that never became ready, or could not be started; the others are ended and waited for."""
+    dead = Outcome("failed", "exit status 3", exit_code=3)
+    for trouble in (dead, EnvironmentFailure("no such cgroup")):
+        session = StayingSession(READY_BY_US, trouble, READY_BY_US)
+        together = Together(session, STAYING, 3, lambda: pytest.fail("looked"))
+        assert together.wait().status == "failed"
+        assert together.sight == Sight()
+        assert sorted(outcome.status for outcome in together.outcomes) == ["failed", "ok", "ok"]
+
+
+def test_killing_does_not_wait_until_they_have_been_left_alone() -> None:
+    """Ctrl-C ends a long hold at once, and nothing is looked at."""
+    session = StayingSession(READY_BY_US, READY_BY_US)
+    together = Together(session, replace(STAYING, hold_s=300), 2, lambda: pytest.fail("looked"))
+    threading.Timer(0.05, together.kill).start()
+    begun_s = time.monotonic()
+    together.wait()
+    assert time.monotonic() - begun_s < 10
+    assert all(running.killed for running in session.running)
+
+
+def test_what_breaks_a_look_is_not_swallowed_and_leaves_nobody_waiting() -> None:
+    """It is an error of benchbox."""
+    session = StayingSession(READY_BY_US, READY_BY_US)
+
+    def broken() -> Sight:
+        raise RuntimeError("no such look")
+
+    with pytest.raises(RuntimeError, match="no such look"):
+        Together(session, STAYING, 2, broken).wait()
+    deadline = time.monotonic() + 10
+    while not all(running.killed for running in session.running) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert all(running.killed for running in session.running)

@@ -17,6 +17,7 @@ from benchbox.engine import Engine, PlannedCell
 from benchbox.model import Command, Counter, Outcome, Running
 from benchbox.record import Sample
 from benchbox.scenario import Scenario, cells, loads, resolved
+from benchbox.together import Sight
 from tests.report.records import environment, manifest
 
 RUNS = 200
@@ -78,6 +79,9 @@ class Quiet:
 
     def noise(self) -> Callable[[], dict[str, float]]:
         return dict
+
+    def occupancy(self) -> Callable[[], Sight]:
+        return Sight
 
 
 class Memory:

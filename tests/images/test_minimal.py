@@ -11,7 +11,7 @@ from tests.images.synthetic import elf
 def test_it_holds_the_ready_program_a_shell_and_the_folders_that_environments_mount_on(tmp_path: Path) -> None:
     """Modes as a system has them."""
     tree.write(
-        minimal.tree(_file(tmp_path, b"ready"), _file(tmp_path, b"micro"), _file(tmp_path, b"busybox")),
+        minimal.tree({name: _file(tmp_path, name.encode()) for name in minimal.PROGRAMS}, _file(tmp_path, b"busybox")),
         tmp_path / "root",
     )
     root = tmp_path / "root"
@@ -26,7 +26,7 @@ def test_it_holds_the_ready_program_a_shell_and_the_folders_that_environments_mo
 
 def test_without_a_busybox_it_still_has_the_ready_program(tmp_path: Path) -> None:
     """A host without one can measure."""
-    entries = minimal.tree(_file(tmp_path, b"ready"), _file(tmp_path, b"micro"), None)
+    entries = minimal.tree({name: _file(tmp_path, name.encode()) for name in minimal.PROGRAMS}, None)
     assert [entry.path for entry in entries if entry.path.startswith("bin/")] == ["bin/micro", "bin/ready"]
 
 
