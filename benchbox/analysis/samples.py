@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -28,11 +28,12 @@ def primary_metric(samples: Iterable[Sample], default: str = DEFAULT_METRIC) -> 
 class Taken:
     """What was attempted, by cell: no priming round, nothing skipped, of repeated rounds the last attempt only.
 
-    ``left_out`` counts the samples of earlier attempts.
+    ``left_out`` counts the samples of earlier attempts. ``skipped`` says of a cell why it was not measured.
     """
 
     by_cell: Mapping[str, list[Sample]]
     left_out: int
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 def take(samples: Sequence[Sample]) -> Taken:
@@ -42,7 +43,8 @@ def take(samples: Sequence[Sample]) -> Taken:
     for sample in kept:
         if sample.round > 0 and sample.status != "skipped":
             groups[sample.cell].append(sample)
-    return Taken(dict(groups), len(samples) - len(kept))
+    skipped = {sample.cell: sample.reason or "no reason recorded" for sample in kept if sample.status == "skipped"}
+    return Taken(dict(groups), len(samples) - len(kept), skipped)
 
 
 def last_attempts(samples: Sequence[Sample]) -> list[Sample]:

@@ -21,9 +21,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Scaling:
-    """One workload with one set of other parameters."""
+    """One workload with one set of other parameters, by ``metric``."""
 
     title: str
+    metric: str
     counts: tuple[int, ...]
     series: tuple[Series, ...]
 
@@ -50,4 +51,5 @@ def _scaling(workload: str, rest: Sequence[tuple[str, object]], by_count: dict[i
                 found.setdefault(row.display, []).append((count, row))
     params = ";".join(f"{key}={value}" for key, value in rest)
     series = tuple(Series(display, numbers[display], tuple(rows)) for display, rows in found.items())
-    return Scaling(f"{workload}[{params}]" if params else workload, counts, series)
+    metric = by_count[counts[0]].metric
+    return Scaling(f"{workload}[{params}]" if params else workload, metric, counts, series)

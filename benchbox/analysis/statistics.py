@@ -66,6 +66,20 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Slope:
+    """How much more a value is for one more of what it is counted by, with its interval where there are enough points.
+
+    ``intercept`` is the value that the fitted line has at none.
+    """
+
+    estimate: float
+    low: float | None
+    high: float | None
+    intercept: float
+    points: int
+
+
+@dataclass(frozen=True)
 class Spread:
     """How far values lie apart, all in their unit.
 
@@ -195,6 +209,43 @@ def paired_difference(
     resampled = np.exp(_resampled_means(own, seed, resamples)) - np.exp(_resampled_means(base, seed, resamples))
     low, high = _interval(resampled, len(logs), confidence)
     return Difference(estimate, min(low, estimate), max(high, estimate), len(logs))
+
+
+def slope(
+    points: Sequence[tuple[float, float]], seed: int, resamples: int = RESAMPLES, confidence: float = CONFIDENCE
+) -> Slope | None:
+    """Return the least-squares line through ``points`` (x, y); None where all have the same x.
+
+    The interval is the expanded percentile interval of a bootstrap over points (pairs of x and y, which assumes neither
+    equal spread nor a distribution: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 9.5), as in
+    ``paired_ratio``; there is none below MIN_VALUES points. Resamples in which all x are equal have no line and are
+    left out.
+    """
+    import numpy as np
+
+    if len({x for x, _ in points}) < 2:
+        return None
+    x, y = (np.array(column, dtype=np.float64)[None, :] for column in zip(*points, strict=True))
+    (estimate,) = _slopes(x, y)
+    intercept = float(y.mean() - estimate * x.mean())
+    if len(points) < MIN_VALUES:
+        return Slope(float(estimate), None, None, intercept, len(points))
+    drawn = np.random.Generator(np.random.PCG64(seed % 2**64)).integers(len(points), size=(resamples, len(points)))
+    found = _slopes(x[0][drawn], y[0][drawn])
+    tail = _expanded_tail(len(points), confidence)
+    low, high = np.quantile(found[np.isfinite(found)], [tail, 1 - tail])
+    return Slope(float(estimate), min(float(low), estimate), max(float(high), estimate), intercept, len(points))
+
+
+def _slopes(x: "NDArray[np.float64]", y: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """Return the least-squares slope of each row; not a number where a row has no line."""
+    import numpy as np
+
+    apart = x - x.mean(axis=1, keepdims=True)
+    spread = (apart**2).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: NDArray[np.float64] = (apart * y).sum(axis=1) / np.where(spread > 0, spread, np.nan)
+    return found
 
 
 def _ordered(values: Sequence[float]) -> list[float]:

@@ -12,6 +12,7 @@ from typing import Any
 from benchbox.analysis import statistics as st
 from benchbox.analysis import verdicts
 from benchbox.analysis.accelerators import accelerator_of, display_label, missing_kvm_note
+from benchbox.analysis.density import Density, densities
 from benchbox.analysis.disturbances import Disturbance, disturbances
 from benchbox.analysis.floor import Floor, floors, within_floor
 from benchbox.analysis.parity import Parity, parity
@@ -171,6 +172,7 @@ class Summary:
     parity: Parity
     disturbances: tuple[Disturbance, ...]
     cache: str = "warm"
+    densities: tuple[Density, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary as JSON types; every number is finite or None."""
@@ -201,7 +203,8 @@ def summarise(
     judgement = _judgement(manifest, cells, _Context(alike, floors(by_cell.values())), disturbed)
     rows = judgement.rows
     about = rows[0].metric if rows else metric or DEFAULT_METRIC
-    shown = [row for row in rows if row.attempted or _is_measured(environments.get(row.label))]
+    measured = [row for row in rows if row.attempted or _is_measured(environments.get(row.label))]
+    shown = [row for row in measured if row.attempted or row.cell not in taken.skipped]
     return Summary(
         run_id=manifest.run_id,
         name=str(manifest.scenario.get("name", manifest.run_id)),
@@ -224,6 +227,7 @@ def summarise(
         parity=alike,
         disturbances=disturbed,
         cache=str(manifest.scenario.get("cache", "warm")),
+        densities=densities(shown, by_cell, manifest.seed),
     )
 
 
@@ -520,6 +524,7 @@ def _notes(manifest: Manifest, rows: Sequence[Row], taken: Taken) -> tuple[str, 
         *_baseline_notes(manifest, rows),
         *_few_notes(rows),
         *_flag_notes(rows),
+        *(f"{cell} was {reason}." for cell, reason in taken.skipped.items()),
         *_left_out_notes(manifest, taken),
     )
 

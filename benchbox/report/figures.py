@@ -272,7 +272,7 @@ def ratios(table: Table) -> Figure | None:
 
 def scaling(found: Scaling) -> Figure:
     """Return what each environment takes by how many start at once: a line each with intervals, on logarithmic axes."""
-    medians = [row.median for series in found.series for _, row in series.rows if row.median]
+    medians = [row.median for series in found.series for _, row in series.rows if row.median and row.median > 0]
     ticks = log_ticks(min(medians, default=1) / 1.3, max(medians, default=1) * 1.3)
     unit = next((row.unit for series in found.series for _, row in series.rows), "s")
     return {

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchbox.analysis.density import Density
 from benchbox.analysis.disturbances import levels
-from benchbox.analysis.samples import exclusion, take
+from benchbox.analysis.samples import Taken, exclusion, take
 from benchbox.analysis.scaling import Scaling, scalings
 from benchbox.analysis.summary import Row, Summary, Table, summarise
 from benchbox.errors import RecordError
@@ -78,6 +79,7 @@ class _Scaled:
     scaling: Scaling
     suffix: str
     drawn: _Drawn
+    density: Density | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ def render_page(
     sections = [
         _section(table, by_cell, summary, drawn, number) for number, table in enumerate(summary.tables, start=1)
     ]
-    scaled = [_scaled(scaling, drawn, number) for number, scaling in enumerate(scalings(summary.tables), start=1)]
+    found = [*scalings(summary.tables), *_starts(manifest, taken, summary)]
+    scaled = [_scaled(scaling, summary, drawn, number) for number, scaling in enumerate(found, start=1)]
     scripts = [_plotly_js(), _template("page.js")]
     failures = _failures(summary, by_cell)
     environment = jinja2.Environment(
@@ -333,10 +336,19 @@ def _section(
     )
 
 
-def _scaled(scaling: Scaling, drawn: list[figures.Figure], number: int) -> _Scaled:
+def _scaled(scaling: Scaling, summary: Summary, drawn: list[figures.Figure], number: int) -> _Scaled:
     drawn.append(figures.scaling(scaling))
     suffix = "" if number == 1 else f"-{number}"
-    return _Scaled(scaling, suffix, _Drawn(len(drawn) - 1, words.scaling_alt(scaling)))
+    density = next((d for d in summary.densities if d.title == scaling.title), None)
+    shown = density if scaling.metric.startswith("density.") else None
+    return _Scaled(scaling, suffix, _Drawn(len(drawn) - 1, words.scaling_alt(scaling)), shown)
+
+
+def _starts(manifest: Manifest, taken: Taken, summary: Summary) -> tuple[Scaling, ...]:
+    """Return how long many take to start at once, where the run is about the memory that they take."""
+    if not summary.densities:
+        return ()
+    return scalings(summarise(manifest, taken, "parallel.all_ready").tables)
 
 
 def _applied(manifest: Manifest, by_cell: Mapping[str, Sequence[Sample]]) -> list[_Applied]:

@@ -10,6 +10,7 @@ from benchbox.report.words import (
     NONE,
     absent_text,
     control_text,
+    density_answer,
     difference_text,
     disturbance_text,
     failure_lines,
@@ -58,6 +59,7 @@ def remarks(summary: Summary) -> list[str]:
     control = control_text(summary)
     return [
         *_verdict_lines(summary),
+        *(density_answer(density) for density in summary.densities),
         *(line for scaling in scalings(summary.tables) for line in scaling_lines(scaling)),
         *([control] if control else []),
         plain(summary.parity.headline),

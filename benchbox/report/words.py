@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from benchbox.analysis.density import METRICS, Density, Share
 from benchbox.analysis.disturbances import Disturbance
 from benchbox.analysis.scaling import Scaling
-from benchbox.analysis.statistics import Difference, Interval, Ratio
+from benchbox.analysis.statistics import Difference, Interval, Ratio, Slope
 from benchbox.analysis.summary import Absent, Row, Summary, Table
 from benchbox.analysis.verdicts import TOLERANCE, Control
 from benchbox.report import definitions
@@ -360,9 +361,46 @@ def scaling_lines(scaling: Scaling) -> list[str]:
     ]
 
 
+def size_text(value_bytes: float) -> str:
+    """Return a size that may be below zero."""
+    return f"-{format_value(-value_bytes, 'B')}" if value_bytes < 0 else format_value(round(value_bytes), "B")
+
+
+def slope_text(slope: Slope | None) -> str:
+    """Return what one more takes, with its interval where there is one: ``152.3 MiB (151.9 MiB to 153 MiB)``."""
+    if slope is None:
+        return NONE
+    if slope.low is None or slope.high is None:
+        return size_text(slope.estimate)
+    return f"{size_text(slope.estimate)} ({size_text(slope.low)} to {size_text(slope.high)})"
+
+
+#: How an account of memory is called in a sentence.
+ACCOUNTS: Final = {
+    "density.cgroup": "charged to its control groups",
+    "density.available": "less available on the host",
+    "density.pss": "mapped by its processes, shared pages divided",
+}
+
+
+def density_answer(density: Density) -> str:
+    """Return in a sentence or two what one more instance takes in each environment, the dearest first."""
+    account = next((name for name in METRICS if any(name in share.slopes for share in density.shares)), METRICS[0])
+    known = [share for share in density.shares if account in share.slopes]
+    known.sort(key=lambda share: share.slopes[account].estimate, reverse=True)
+    parts = "; ".join(f"{slope_text(share.slopes[account])} per {_instance_of(share)}" for share in known)
+    emulated = [plain(share.display) for share in known if share.emulated]
+    caution = f" {_listed(emulated)} is no measure of a VM with KVM." if emulated else ""
+    return f"{plain(density.title)}, memory of one more ({ACCOUNTS[account]}): {parts}.{caution}"
+
+
+def _instance_of(share: Share) -> str:
+    return f"instance of {plain(share.display)}"
+
+
 def scaling_alt(scaling: Scaling) -> str:
     """Return in words what the figure of several at once shows."""
-    return f"Median by how many start at once. {'; '.join(scaling_lines(scaling))}."
+    return f"Median of {plain(scaling.metric)} by how many start at once. {'; '.join(scaling_lines(scaling))}."
 
 
 def absent_text(absent: Absent) -> str:

@@ -299,3 +299,41 @@ def test_blocks_of_rounds_give_the_interval_of_the_normal_distribution_for_many_
     assert ratio is not None and ratio.low is not None and ratio.high is not None
     half_width = (math.log(ratio.high) - math.log(ratio.low)) / 2
     assert half_width == pytest.approx(1.96 * 0.4 / math.sqrt(5_000), rel=0.08)
+
+
+# --- slope ---
+
+
+def test_the_slope_of_a_line_is_that_of_the_line() -> None:
+    """With its intercept, whatever the order; an interval needs six points."""
+    points = [(16, 165.0), (1, 15.0), (2, 25.0), (4, 45.0), (8, 85.0)]
+    few = st.slope(points, 1)
+    assert few is not None
+    assert (few.low, few.high, few.points) == (None, None, 5)
+    assert [few.estimate, few.intercept] == pytest.approx([10, 5])
+    found = st.slope([*points, (1, 15.0)], 1)
+    assert found is not None
+    assert [found.low, found.high] == pytest.approx([10, 10])
+
+
+def test_points_of_one_number_have_no_slope() -> None:
+    """Nor has nothing."""
+    assert st.slope([(4, 1.0), (4, 2.0)], 1) is None
+    assert st.slope([], 1) is None
+
+
+def test_the_interval_of_a_slope_covers_the_truth_as_often_as_it_says() -> None:
+    """Of ten points with noise, in 95% of 200 draws, within what chance allows; the same seed gives the same."""
+    import numpy as np
+
+    random = np.random.default_rng(7)
+    counts = [1, 2, 4, 8, 16] * 2
+    covered = 0
+    for _ in range(200):
+        points = [(count, 3 * count + 2 + float(random.normal())) for count in counts]
+        found = st.slope(points, 1, resamples=500)
+        assert found is not None and found.low is not None and found.high is not None
+        assert found.low <= found.estimate <= found.high
+        covered += found.low <= 3 <= found.high
+    assert 180 <= covered <= 200
+    assert st.slope(points, 1, resamples=500) == found
