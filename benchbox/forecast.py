@@ -37,6 +37,7 @@ class Forecast:
     """See the module. ``duration_s`` rests on ``duration_basis``."""
 
     name: str
+    image: str
     cells: tuple[str, ...]
     order: tuple[tuple[str, ...], ...]
     rounds: int
@@ -63,6 +64,7 @@ def forecast(scenario: Scenario, results: Path, required: Sequence[str] = ()) ->
     cached = sum(images.disk_bytes().values())
     return Forecast(
         scenario.name,
+        str(scenario.image),
         planned,
         planned_order(scenario),
         scenario.rounds,
@@ -125,6 +127,7 @@ def as_dict(found: Forecast) -> dict[str, Any]:
 def as_text(found: Forecast, *, brief: bool = False) -> str:
     """Return it for a terminal; ``brief`` leaves the order out."""
     lines = [f"{found.name}: {len(found.cells)} cells, {found.rounds} rounds and one to prime"]
+    lines += [f"  image     {found.image}"]
     lines += [f"  time      about {format_duration(found.duration_s)} ({found.duration_basis})"]
     lines += [f"  start     {_start(found)}"]
     lines += [f"  record    about {format_size(found.record_bytes)}"]

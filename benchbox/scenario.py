@@ -12,9 +12,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, reduce
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic import create_model as new_model
 
 from benchbox import environments, images, plan, workloads
@@ -22,6 +33,7 @@ from benchbox.complaints import near, not_one_of, problems, report, shown
 from benchbox.document import EMPTY, MAX_BYTES, Document, KeyPath, Problem, decode, parse
 from benchbox.environments.sizes import Size
 from benchbox.errors import RecordError, ScenarioError, UsageError
+from benchbox.images import OwnImage
 from benchbox.model import EnvironmentSpec, Resources
 from benchbox.record import format_pairs
 from benchbox.units import format_size
@@ -66,7 +78,7 @@ class Scenario:
 
     name: str
     description: str
-    image: str
+    image: str | OwnImage
     baseline: str
     rounds: int
     seed: int
@@ -127,6 +139,7 @@ def resolved(scenario: Scenario) -> dict[str, Any]:
     data = dataclasses.asdict(scenario)
     data["parallel"] = list(scenario.parallel)
     data["memory_budget"] = data.pop("memory_budget_bytes")
+    data["image"] = scenario.image.written() if isinstance(scenario.image, OwnImage) else scenario.image
     data["resources"]["memory"] = data["resources"].pop("memory_bytes")
     data["environments"] = [{"kind": e.kind, "label": e.label, **e.options} for e in scenario.environments]
     data["workloads"] = [{"name": w.name, **w.params} for w in scenario.workloads]
@@ -263,7 +276,7 @@ def json_schema() -> dict[str, Any]:
     for key, names in (("environments", environments.KINDS), ("workloads", workloads.NAMES)):
         entry = schema["properties"][key]
         entry["items"] = {"anyOf": [{"enum": _nameable(key, names)}, entry["items"]]}
-    schema["properties"]["image"]["enum"] = sorted(images.TABLE)
+    schema["properties"]["image"]["oneOf"][0]["enum"] = sorted(images.TABLE)
     return {"$schema": _SCHEMA_DIALECT, **schema, "title": "benchbox scenario"}
 
 
@@ -355,12 +368,46 @@ class _Resources(_Strict):
     )
 
 
+class _OwnImage(_Strict):
+    """An image of the user's own: exactly one of these."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    directory: str | None = Field(default=None, min_length=1, description="a folder that holds a root file system")
+    tar: str | None = Field(default=None, min_length=1, description="a tar archive of one")
+    oci: str | None = Field(
+        default=None, min_length=1, description="an OCI image: an archive, or the folder of a layout"
+    )
+    packages: list[str] | None = Field(
+        default=None, min_length=1, max_length=200, description="packages of this host's distribution"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_fields_set) != 1 or self.source is None:
+            raise ValueError(f"expected exactly one of {', '.join(_OwnImage.model_fields)}")
+        return self
+
+    @property
+    def source(self) -> OwnImage | None:
+        if self.packages is not None:
+            return OwnImage("packages", packages=tuple(self.packages))
+        kinds: tuple[Literal["directory", "tar", "oci"], ...] = ("directory", "tar", "oci")
+        return next((OwnImage(kind, Path(path).absolute()) for kind in kinds if (path := getattr(self, kind))), None)
+
+
+_Image = Annotated[
+    Annotated[str, Tag("name")] | Annotated[_OwnImage, Tag("own")],
+    Discriminator(lambda value: "own" if isinstance(value, (dict, _OwnImage)) else "name"),
+]
+
+
 class _File(_Strict):
     """What does starting, computing or serving cost natively, in a container and in a virtual machine?"""
 
     name: _Slug = Field(description="what results are filed under")
     description: str = Field(default="", max_length=2000, description="the question it answers")
-    image: str = Field(default="minimal", description="the root file system of all environments")
+    image: _Image = Field(default="minimal", description="the root file system of all environments")
     baseline: str | None = Field(default=None, description="label of the environment the others are compared with")
     rounds: int = Field(default=20, ge=1, le=MAX_ROUNDS, description="samples of each cell")
     seed: int = Field(default=1, ge=0, lt=1 << 63, description="decides the order of cells")
@@ -455,7 +502,11 @@ def _entries_written_out(discriminator: str, entries: Iterable[Any]) -> list[Any
 
 
 def _known_keys(value: Mapping[str, Any]) -> dict[KeyPath, Iterable[str]]:
-    known: dict[KeyPath, Iterable[str]] = {(): _file_model().model_fields, ("resources",): _Resources.model_fields}
+    known: dict[KeyPath, Iterable[str]] = {
+        (): _file_model().model_fields,
+        ("resources",): _Resources.model_fields,
+        ("image",): _OwnImage.model_fields,
+    }
     for index, entry in _mappings(value, "environments"):
         if entry.get("kind") in environments.KINDS:
             known["environments", index] = _keys_of(_environment_model(entry["kind"]), "kind")
@@ -494,6 +545,7 @@ def _cross_problems(document: Document) -> Iterator[Problem]:
     yield from _same_workload_problems(document)
     yield from _kernel_problems(document)
     yield from _package_problems(document)
+    yield from _own_image_problems(document)
     image = document.value.get("image", "minimal")
     if isinstance(image, str) and image not in images.TABLE:
         hint = near(image, images.TABLE)
@@ -551,17 +603,45 @@ def _same_workload_problems(document: Document) -> Iterator[Problem]:
         seen.append(what)
 
 
+def _own_image_problems(document: Document) -> Iterator[Problem]:
+    """An image of one's own must be there before anything is started; that of a record may have gone since."""
+    given = document.value.get("image")
+    if not isinstance(given, dict) or not document.lines:
+        return
+    try:
+        source = _OwnImage.model_validate(given, strict=True).source
+    except ValidationError:
+        return
+    problem = source and source.problem()
+    if source and problem:
+        key: KeyPath = ("image", source.kind)
+        value = given[source.kind]
+        if source.packages:
+            wrong = next(index for index, name in enumerate(value) if not images.PACKAGE_NAME.fullmatch(name))
+            key, value = (*key, wrong), value[wrong]
+        yield Problem(document.line_of(key), key, f"{problem}; got {shown(value)}")
+
+
+def _packages_of(image: Any) -> tuple[str, tuple[str, ...]] | None:
+    """Return the name of ``image`` and the packages that it is known to have; None where that is not known."""
+    if isinstance(image, str) and image in images.TABLE:
+        return f"the image '{image}'", images.PACKAGES.get(image, ())
+    packages = image.get("packages") if isinstance(image, dict) else None
+    return ("this list of packages", tuple(map(str, packages))) if isinstance(packages, list) else None
+
+
 def _package_problems(document: Document) -> Iterator[Problem]:
     """A workload that runs a program of the distribution needs an image that has it."""
-    image = document.value.get("image", "minimal")
-    if not isinstance(image, str) or image not in images.TABLE:
+    known = _packages_of(document.value.get("image", "minimal"))
+    if known is None:
         return
+    image, there = known
     for index, entry in _mappings(document.value, "workloads"):
         package = workloads.package_of(str(entry.get("name")), entry)
-        if package and package not in images.PACKAGES.get(image, ()):
+        if package and package not in there:
             key: KeyPath = ("workloads", index)
             having = " or ".join(name for name, packages in images.PACKAGES.items() if package in packages)
-            text = f"the image '{image}' has no {package}, which '{entry['name']}' runs"
+            text = f"{image} has no {package}, which '{entry['name']}' runs"
             yield Problem(document.line_of(key), key, text, f"set image: {having}")
 
 
@@ -586,7 +666,7 @@ def _scenario(file: Any) -> Scenario:
     return Scenario(
         name=file.name,
         description=file.description.strip(),
-        image=file.image,
+        image=file.image if isinstance(file.image, str) else file.image.source,
         baseline=baseline,
         rounds=file.rounds,
         seed=file.seed,

@@ -132,7 +132,7 @@ class Measurement:
     def run(self) -> dict[str, Any]:
         """Measure and return how it ended: ``state``, ``reason``, ``hint``."""
         workspace = self._workspace()
-        self._emit({"event": "prepare", "what": f"image {self._scenario.image}"})
+        self._emit({"event": "prepare", "what": f"image {self._scenario.image!s}"})
         image = images.open_image(self._scenario.image, lambda what: self._emit({"event": "prepare", "what": what}))
         folder = self._folder = self._open_record(image)
         with ExitStack() as stack, record.SampleWriter(folder) as writer:

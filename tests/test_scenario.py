@@ -13,6 +13,7 @@ from benchbox import environments, images, workloads
 from benchbox.document import MAX_BYTES
 from benchbox.environments.container import PARTS
 from benchbox.errors import RecordError, ScenarioError, UsageError
+from benchbox.images import OwnImage
 from benchbox.model import EnvironmentSpec, Resources
 from benchbox.scenario import (
     PARALLEL,
@@ -407,6 +408,74 @@ def test_a_workload_of_the_distribution_needs_an_image_that_has_it(name: str) ->
     assert error.message == f"{FILE}:5: workloads[1]: the image 'minimal' has no {package}, which '{name}' runs"
     assert error.hint == "set image: debian-start or debian"
     assert loads(f"{text}image: debian-start\n", FILE).image == "debian-start"
+
+
+def own_image(text: str) -> str:
+    return f"{ENVIRONMENTS}{WORKLOADS}name: x\nimage:\n  {text}\n"
+
+
+def test_an_image_may_be_the_user_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder, an archive, an OCI image, packages: paths are those of whoever runs it, and come back from a record."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "x.tar").touch()
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "directory: root": OwnImage("directory", tmp_path / "root"),
+        f"tar: {tmp_path}/x.tar": OwnImage("tar", tmp_path / "x.tar"),
+        "oci: x.tar": OwnImage("oci", tmp_path / "x.tar"),
+        "oci: ./root": OwnImage("oci", tmp_path / "root"),
+        "packages: [fio, zstd]": OwnImage("packages", packages=("fio", "zstd")),
+    }
+    for text, image in given.items():
+        scenario = loads(own_image(text), FILE)
+        assert scenario.image == image
+        assert from_resolved(json.loads(json.dumps(resolved(scenario)))) == scenario
+
+
+def test_a_record_is_read_when_its_image_has_gone(tmp_path: Path) -> None:
+    """A new run of it is not possible."""
+    (tmp_path / "x.tar").touch()
+    scenario = loads(own_image(f"tar: {tmp_path}/x.tar"), FILE)
+    (tmp_path / "x.tar").unlink()
+    assert from_resolved(resolved(scenario)).image == scenario.image
+    assert refusal(own_image(f"tar: {tmp_path}/x.tar")).message.startswith(
+        f"{FILE}:5: image.tar: expected a tar archive"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tar: /nowhere.tar", "5: image.tar: expected a tar archive that is there; got '/nowhere.tar'"),
+        ("oci: /nowhere", "5: image.oci: expected an OCI archive or layout that is there; got '/nowhere'"),
+        ("directory: /dev/null", "5: image.directory: expected a folder that is there; got '/dev/null'"),
+        ("tar: /", "5: image.tar: expected a folder of its own; this is the root of this host; got '/'"),
+        (
+            "directory: /usr/..",
+            "5: image.directory: expected a folder of its own; this is the root of this host; got '/usr/..'",
+        ),
+        ("tar: 7", "5: image.tar: expected text; got 7"),
+        ("tar: ''", "5: image.tar: expected text that is not empty; got ''"),
+        ("tar: /a\n  oci: /b", "4: image: expected exactly one of directory, tar, oci, packages; got a mapping"),
+        ("tarr: /a", "5: image.tarr: unknown key; expected one of directory, tar, oci, packages"),
+        ("- minimal", "4: image: expected text; got a list"),
+        ("packages: []", "5: image.packages: expected a list of at least 1; got an empty list"),
+        (
+            "packages: [fio,\n    --include=x]",
+            "6: image.packages[1]: expected names of packages of the distribution; got '--include=x'",
+        ),
+    ],
+)
+def test_an_image_that_cannot_be_is_refused_with_its_line(text: str, message: str) -> None:
+    """Before anything is started."""
+    assert refusal(own_image(text)).message == f"{FILE}:{message}"
+
+
+def test_a_workload_needs_its_package_among_those_of_the_list() -> None:
+    """Of an archive nobody knows before it is run."""
+    text = f"name: x\n{ENVIRONMENTS}workloads: [redis]\nimage:\n  packages: [{{}}]\n"
+    assert "this list of packages has no redis-server, which 'redis' runs" in refusal(text.format("fio")).message
+    assert loads(text.format("redis-server"), FILE)
 
 
 def test_an_option_of_another_environment_says_whose_it_is() -> None:

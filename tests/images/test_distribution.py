@@ -12,7 +12,7 @@ import pytest
 
 from benchbox import images, workloads
 from benchbox.errors import EnvironmentFailure, ImageError
-from benchbox.images import debian, debian_start, distribution, inventory, tree
+from benchbox.images import debian, debian_start, distribution, inventory, own, tree
 from benchbox.images.distribution import Source
 from benchbox.images.tree import Entry, character_device, file, folder, link
 from benchbox.linux.processes import Completed
@@ -293,9 +293,10 @@ def test_every_package_that_a_workload_needs_is_asked_for_by_name() -> None:
 
 
 def test_a_list_of_packages_is_a_name_a_line() -> None:
-    """With remarks; the list of ``debian`` has each name once."""
+    """With remarks; the list of ``debian`` has each name once, and none that apt would take for something else."""
     assert debian.packages("# a\nfio  # disk\n\n  zstd\n") == ("fio", "zstd")
     assert len(set(debian.PACKAGES)) == len(debian.PACKAGES) > 20
+    assert all(own.PACKAGE_NAME.fullmatch(name) for name in debian.PACKAGES)
     assert {"fio", "sysbench", "stress-ng", "iperf3", "sockperf", "openssl", "zstd", "sqlite3", "wrk"} <= set(
         debian.PACKAGES
     )
