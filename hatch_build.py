@@ -36,6 +36,7 @@ PROGRAMS: Final[dict[str, Sequence[str]]] = {
     "first_answer": HOSTED,
     "micro": HOSTED,
     "steady": HOSTED,
+    "files": HOSTED,
 }
 
 #: The numbers of the system calls, by architecture and name, for the seccomp filter (``benchbox/linux/seccomp.py``).

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Protocol
 
 from benchbox import together
 from benchbox.caches import Seen
-from benchbox.model import HEADLINE_METRICS, Command, Counter, Metric, Outcome, Running, Session, Status
+from benchbox.model import HEADLINE_METRICS, Command, Counter, Metric, NotDone, Outcome, Running, Session, Status
 from benchbox.record import AbandonedCell, CounterValue, Instance, Iterations, MetricValue, Sample
 from benchbox.together import Sight, Together
 from benchbox.workloads import stages
@@ -213,6 +213,8 @@ def sample_of(
     if status == "ok":
         try:
             metrics = _metrics(cell, outcome, instances) | {metric.name: metric for metric in around.sight.metrics}
+        except NotDone as error:
+            status, reason = "invalid", str(error)
         except ValueError as error:
             status, reason = "invalid", f"the output is not what the workload should print: {error}"
     flags = {**outcome.flags, **around.cache.flags, **({"throttled": "yes"} if _throttled(outcome.counters) else {})}

@@ -80,6 +80,22 @@ class Counter:
 
 
 @dataclass(frozen=True)
+class DataSpec:
+    """The folder ``/data`` that a command may write to: fresh for each sample, gone after it, on the file system of
+    ``Workspace.scratch`` in every environment; in a guest a disk whose file lies there.
+
+    It is made for ``size_bytes``: a guest's disk has room for that, elsewhere the host's file system is the limit.
+    ``place`` ``layer`` leaves it to the writable layer of environments that have one (``/data`` is then that of the
+    image, in the layer); others have it as with ``data``. ``copies`` are files of the image's ``/data`` that are in a
+    fresh one as well.
+    """
+
+    size_bytes: int
+    place: Literal["data", "layer"] = "data"
+    copies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Command:
     """What to run inside an environment; paths are inside its root.
 
@@ -88,7 +104,7 @@ class Command:
     and its end by ``Running.kill`` is a good one, without exit code or signal. ``hold_s`` is how long the host is left
     alone with it, once all that were started are ready, before it is looked at and ended.
     ``gate`` is a descriptor at whose end the start is to begin, so that several begin at one moment; an environment
-    that cannot wait for that starts at once.
+    that cannot wait for that starts at once. ``data`` asks for a writable ``/data``; without it there is none.
     """
 
     argv: tuple[str, ...]
@@ -100,6 +116,11 @@ class Command:
     hold_s: float = 0.0
     signals: Signal = "ready"
     gate: int | None = None
+    data: DataSpec | None = None
+
+
+class NotDone(ValueError):
+    """A workload ended well and did not do its work, or did it elsewhere: the sample is invalid for that reason."""
 
 
 @dataclass(frozen=True)

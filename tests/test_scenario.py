@@ -135,7 +135,16 @@ def test_the_anatomy_of_a_guest_changes_one_thing_at_a_time() -> None:
     assert anatomy.control and anatomy.baseline == "vm"
     changed = [{key for key in whole if whole[key] != own[key]} for own in guests.values()]
     assert all(len(keys) == 1 for keys in changed)
-    others = {"accelerator", "uri", "kernel", "kernel_modules", "cmdline", "boot_timeout_s", "proof_timeout_s"}
+    others = {
+        "accelerator",
+        "uri",
+        "kernel",
+        "kernel_modules",
+        "cmdline",
+        "boot_timeout_s",
+        "proof_timeout_s",
+        "disk_cache",
+    }
     assert {key for keys in changed for key in keys} == set(whole) - others
 
 
@@ -583,7 +592,7 @@ def test_the_schema_knows_each_environment_and_workload_with_its_options() -> No
         assert definitions[f"{name}-workload"]["additionalProperties"] is False
     assert schema["properties"]["environments"]["items"]["anyOf"][0] == {"enum": list(environments.KINDS)}
     assert schema["properties"]["workloads"]["items"]["anyOf"][0] == {
-        "enum": ["startup", "python", "redis", "floor", "idle", "light"]
+        "enum": ["startup", "python", "redis", "floor", "idle", "light", "metadata"]
     }
     assert schema["required"] == ["name", "environments", "workloads"]
 

@@ -460,6 +460,16 @@ def _cache(facts: _Facts) -> _Value | None:
     return _Value("the guest's own memory", "guest") if _root(facts) else None
 
 
+def _data(facts: _Facts) -> _Value | None:
+    """What a workload writes to. A disk whose flushes are dropped is no disk."""
+    found = facts.seen("data")
+    if not found:
+        return _Value("none", "none")
+    disks = [disk for disk in facts.seen("domain", "data_disk") if disk]
+    text = ": ".join(" or ".join(map(str, part)) for part in (found, disks) if part)
+    return _Value(text, text, grave="cache unsafe" in text)
+
+
 def _network(facts: _Facts) -> _Value | None:
     found = facts.applied("network")
     if isinstance(found, str):
@@ -494,6 +504,7 @@ _QUESTIONS: Final = (
     _Question("binaries by digest", "everything", _binaries),
     _Question("root file system", "files", _root, by_design=True),
     _Question("cache", "files", _cache, by_design=True),
+    _Question("data folder", "files", _data, by_design=True),
     _Question("namespaces", "nothing", _namespaces, by_design=True),
     _Question("hidden paths", "nothing", _hidden_paths, by_design=True),
     _Question("system call filter", "nothing", _seccomp, by_design=True),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchbox.environments.container import KEPT_CAPABILITIES
+from benchbox.environments.data import FOLDER
 from benchbox.environments.prepared import MASKED, READ_ONLY
 from benchbox.model import READY_VARIABLE, Command, Resources
 from benchbox.units import format_cpu_list
@@ -49,14 +50,24 @@ class Basis:
 
 
 def config(
-    command: Command, basis: Basis, root: Path, cgroups_path: str, ready: str, fifo: Path | None = None
+    command: Command,
+    basis: Basis,
+    root: Path,
+    cgroups_path: str,
+    ready: str,
+    fifo: Path | None = None,
+    data: Path | None = None,
 ) -> dict[str, Any]:
     """Return the configuration of a container that runs ``command`` in ``root``.
 
     ``cgroups_path`` is where the runtime makes its group, from the mount point of each hierarchy on; ``ready`` is what
-    BENCHBOX_READY says inside; ``fifo`` is found inside as ``FIFO``.
+    BENCHBOX_READY says inside; ``fifo`` is found inside as ``FIFO``, ``data`` as /data.
     """
-    bound = [{"destination": FIFO, "type": "bind", "source": str(fifo), "options": ["bind"]}] if fifo else []
+    bound = [
+        {"destination": inside, "type": "bind", "source": str(source), "options": ["bind"]}
+        for inside, source in ((FIFO, fifo), (FOLDER, data))
+        if source
+    ]
     return {
         "ociVersion": SPECIFICATION,
         "hostname": HOSTNAME,

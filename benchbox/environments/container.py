@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from benchbox import native
+from benchbox.environments.data import FOLDER, DataFolders
 from benchbox.environments.launched import LaunchedSession, Requested, choose_cpus, instance_limits
 from benchbox.environments.prepared import Prepared, filter_program, prepare
 from benchbox.errors import UnavailableError
@@ -106,12 +107,18 @@ class Container:
             def plan(command: Command, name: str) -> LaunchPlan:
                 leaf = f"{spec.label}-{name}"
                 groups = cgroups.plan(layout, workspace.cgroup_name, leaf, limits, cpus, mems)
-                return container_plan(command, prepared, name, groups, cpus, options)
+                bound = data.source(command.data, name)
+                return container_plan(command, prepared, name, groups, cpus, options, bound)
 
+            data = DataFolders(
+                workspace, spec.label, image.root, owner=_owner(prepared),
+                layer=prepared.layers if options.root == "overlay" else None,
+            )  # fmt: skip
             applied = _applied(options, prepared, layout) | ({"limits": unlimited} if unlimited else {})
             yield LaunchedSession(
-                plan, Requested.of(limits, cpus), applied, cpus, prepared.program, reads=(image.root,)
-            )
+                plan, Requested.of(limits, cpus), applied, cpus, prepared.program,
+                reads=(image.root,), data=data,
+            )  # fmt: skip
 
 
 def _cgroups() -> tuple[cgroups.Layout, str | None]:
@@ -167,8 +174,9 @@ def container_plan(
     groups: cgroups.CgroupPlan,
     cpus: tuple[int, ...],
     options: Options,
+    data: Path | None = None,
 ) -> LaunchPlan:
-    """Return the start of ``command`` in a container whose layer is called ``name``. Pure."""
+    """Return the start of ``command`` in a container whose layer is called ``name``, its /data ``data``. Pure."""
     overlay = Root("root-overlay", prepared.root, prepared.layers / name)
     uid_map, gid_map = prepared.id_maps or (None, None)
     return LaunchPlan(
@@ -177,7 +185,7 @@ def container_plan(
         cgroups=groups,
         cpus=cpus,
         namespaces=_namespaces(options, prepared.id_maps is not None),
-        mounts=_mounts(prepared, hidden="masks" not in options.without),
+        mounts=_mounts(prepared, data, hidden="masks" not in options.without),
         hostname=None if "uts" in options.without else options.hostname,
         loopback=options.network,
         capabilities=None if "capabilities" in options.without else tuple(KEPT_CAPABILITIES.values()),
@@ -202,14 +210,22 @@ def _namespaces(options: Options, other_users: bool) -> tuple[Namespace, ...]:
     return own + (("net",) if options.network else ()) + (("user",) if other_users else ())
 
 
-def _mounts(prepared: Prepared, *, hidden: bool) -> tuple[MountStep, ...]:
+def _owner(prepared: Prepared) -> tuple[int, int] | None:
+    """Return user and group of the host who are root inside, where /data has to be given to them."""
+    if prepared.id_maps is None or prepared.rootless:
+        return None
+    return prepared.id_maps[0].outside, prepared.id_maps[1].outside
+
+
+def _mounts(prepared: Prepared, data: Path | None, *, hidden: bool) -> tuple[MountStep, ...]:
     devices = [MountStep("dev", "/dev")]
     if prepared.devices:
         devices = [MountStep("bind", "/dev", prepared.devices), MountStep("tmpfs", "/dev/shm")]
     kernel = [MountStep("proc", "/proc"), MountStep("tmpfs", "/tmp"), MountStep("sys", "/sys")]
     hiding = [MountStep("mask", path) for path in prepared.masked]
     hiding += [MountStep("ro", path) for path in prepared.read_only]
-    return (*devices, *kernel, *(hiding if hidden else ()))
+    bound = [MountStep("bind", FOLDER, data)] if data else []
+    return (*devices, *kernel, *bound, *(hiding if hidden else ()))
 
 
 def _applied(options: Options, prepared: Prepared, layout: cgroups.Layout) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from benchbox import images
 from benchbox.environments import bundle, peers
 from benchbox.environments.container import KEPT_CAPABILITIES
+from benchbox.environments.data import FOLDER, DataFolders, with_data
 from benchbox.environments.engine_api import RUN_LABEL, Demultiplexer, Engine, EngineError, Exchange
 from benchbox.environments.launched import Requested, choose_cpus, instance_limits
 from benchbox.environments.prepared import MASKED, READ_ONLY
@@ -138,6 +139,7 @@ class Makings:
     where: nest.Hierarchies
     groups: nest.Nest
     workspace: Workspace
+    data: DataFolders
 
     def nest(self, name: str) -> nest.Nest:
         """Return the groups of the sample ``name``."""
@@ -165,7 +167,9 @@ def _makings(
     basis = bundle.Basis(resources, cpus, mems, swap, options.network != "host", False, profile)
     imported = import_image(engine, image)
     groups = peers.groups(where, workspace, basis, runtime=False)
-    return Makings(label, engine, imported, fifos, basis, options.network, where, groups, workspace)
+    layers = Path(str(engine.info().get("DockerRootDir") or workspace.scratch))
+    data = DataFolders(workspace, label, image.root, layer=layers)
+    return Makings(label, engine, imported, fifos, basis, options.network, where, groups, workspace, data)
 
 
 @contextmanager
@@ -192,7 +196,14 @@ def import_image(engine: Engine, image: Image) -> str:
 
 
 def container_config(
-    command: Command, basis: bundle.Basis, image: str, parent: str, network: str, run: str, fifo: Path
+    command: Command,
+    basis: bundle.Basis,
+    image: str,
+    parent: str,
+    network: str,
+    run: str,
+    fifo: Path,
+    data: Path | None = None,
 ) -> dict[str, Any]:
     """Return what the daemon is asked to create; ``parent`` is the cgroup that its own is made in. Pure.
 
@@ -225,7 +236,11 @@ def container_config(
             "NetworkMode": network,
             "IpcMode": "private",
             "Tmpfs": {"/tmp": "exec,nosuid,nodev,mode=1777"},
-            "Mounts": [{"Type": "bind", "Source": str(fifo), "Target": bundle.FIFO}],
+            "Mounts": [
+                {"Type": "bind", "Source": str(source), "Target": inside}
+                for inside, source in ((bundle.FIFO, fifo), (FOLDER, data))
+                if source
+            ],
             "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
             "LogConfig": {"Type": "none"},
         },
@@ -299,7 +314,11 @@ class DockerSession:
         self._numbers = itertools.count(1)
 
     def start(self, command: Command) -> Running:
-        return DockerCommand(Instance(self._makings, f"s{next(self._numbers)}", command), command)
+        name, data = f"s{next(self._numbers)}", self._makings.data
+        source = data.source(command.data, name)
+        return with_data(
+            data, command.data, name, lambda: DockerCommand(Instance(self._makings, name, command, source), command)
+        )
 
     def applied(self) -> Mapping[str, Any]:
         return self._applied_values
@@ -318,14 +337,16 @@ class Instance:
 
     fifo: peers.Fifo
 
-    def __init__(self, makings: Makings, name: str, command: Command) -> None:
+    def __init__(self, makings: Makings, name: str, command: Command, data: Path | None = None) -> None:
         run = makings.workspace.cgroup_name
         self.makings, self.nest = makings, makings.nest(name)
         self.engine, self.name = makings.engine, f"{run}-{makings.label}-{name}"
         self._fifo_path = makings.fifos / name
         self._oom_kills = nest.oom_kills_of_host()
         basis, network = makings.basis, makings.network
-        self.config = container_config(command, basis, makings.image, self.nest.path, network, run, self._fifo_path)
+        self.config = container_config(
+            command, basis, makings.image, self.nest.path, network, run, self._fifo_path, data
+        )
 
     @property
     def box(self) -> Path:

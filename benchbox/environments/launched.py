@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchbox import native
+from benchbox.environments.data import DataFolders, with_data
 from benchbox.errors import EnvironmentFailure
 from benchbox.linux import cgroups, processes
 from benchbox.linux.clock import monotonic_ns
@@ -75,7 +76,9 @@ class LaunchedSession:
         program: Path | None = None,
         reads: tuple[Path, ...] = (),
         before_first: Callable[[], None] = lambda: None,
+        data: DataFolders | None = None,
     ) -> None:
+        self._data = data
         self._planner, self._reads, self._before_first = planner, reads, before_first
         self._lock, self._running = threading.Lock(), 0
         self._requested = requested
@@ -85,9 +88,14 @@ class LaunchedSession:
 
     def start(self, command: Command) -> Running:
         with self._lock:
+            name = next(self._names)
+        return with_data(self._data, command.data, name, lambda: self._launched(command, name))
+
+    def _launched(self, command: Command, name: str) -> Running:
+        with self._lock:
             if not self._running:
                 self._before_first()
-            plan = replace(self._planner(command, next(self._names)), gate_fd=command.gate)
+            plan = replace(self._planner(command, name), gate_fd=command.gate)
             self._running += 1
         try:
             return LaunchedCommand(plan, self._program, self._requested, command.timeout_s, self._ended)

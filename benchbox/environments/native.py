@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from benchbox.environments.data import DataFolders
 from benchbox.environments.launched import LaunchedSession, Requested, choose_cpus, instance_limits
 from benchbox.linux import cgroups, mounts
 from benchbox.linux.launch import LaunchPlan, Root
@@ -49,10 +50,11 @@ class Native:
                 groups = cgroups.plan(layout, workspace.cgroup_name, leaf, limits, cpus, mems)
                 return native_plan(command, root, groups, cpus)
 
+            data = DataFolders(workspace, spec.label, image.root, shared_at=root / "data")
             applied = {"root": "read-only bind, chroot", "cgroups": layout.mode}
             yield LaunchedSession(
                 plan, Requested.of(limits, cpus), applied, cpus,
-                reads=(image.root,), before_first=lambda: _renew_tmp(root),
+                reads=(image.root,), before_first=lambda: _renew_tmp(root), data=data,
             )  # fmt: skip
 
 

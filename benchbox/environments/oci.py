@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from benchbox import native
 from benchbox.environments import bundle, peers
+from benchbox.environments.data import DataFolders, with_data
 from benchbox.environments.launched import (
     LaunchedCommand,
     Requested,
@@ -144,6 +145,7 @@ class Makings:
     workspace: Workspace
     by_descriptor: bool
     seccomp: str | None
+    data: DataFolders
 
     @property
     def ready(self) -> str:
@@ -183,7 +185,8 @@ def _makings(
     bundles.mkdir()
     passes, text = _passes_descriptors(runtime), json.dumps(profile) if profile else None
     groups = peers.groups(where, workspace, basis, runtime=True)
-    return Makings(label, runtime, root, state, bundles, layers, basis, where, groups, workspace, passes, text)
+    data = DataFolders(workspace, label, image.root, layer=layers)
+    return Makings(label, runtime, root, state, bundles, layers, basis, where, groups, workspace, passes, text, data)
 
 
 @contextmanager
@@ -246,14 +249,22 @@ class Instance:
     """What belongs to one sample: groups, root, bundle. Planned when it is constructed, there between ``make`` and
     ``remove``."""
 
-    def __init__(self, makings: Makings, name: str, command: Command, ready: str, fifo: Path | None = None) -> None:
+    def __init__(
+        self,
+        makings: Makings,
+        name: str,
+        command: Command,
+        ready: str,
+        fifo: Path | None = None,
+        data: Path | None = None,
+    ) -> None:
         self.makings, self.nest = makings, makings.nest(name)
         self.id = f"{makings.workspace.cgroup_name}-{makings.label}-{name}"
         self.bundle = makings.bundles / name
         self._layer = makings.layers / name if makings.layers else None
         self._oom_kills = nest.oom_kills_of_host()
         root = self._layer / "root" if self._layer else makings.root
-        found = bundle.config(command, makings.basis, root, f"{self.nest.path}/{self.id}", ready, fifo)
+        found = bundle.config(command, makings.basis, root, f"{self.nest.path}/{self.id}", ready, fifo, data)
         self._config = bundle.text(found, makings.seccomp)
 
     def make(self) -> None:
@@ -345,7 +356,9 @@ class OciSession:
         self._numbers = itertools.count(1)
 
     def start(self, command: Command) -> Running:
-        return OciCommand(self._makings, f"s{next(self._numbers)}", command)
+        name, data = f"s{next(self._numbers)}", self._makings.data
+        source = data.source(command.data, name)
+        return with_data(data, command.data, name, lambda: OciCommand(self._makings, name, command, source))
 
     def applied(self) -> Mapping[str, Any]:
         return self._applied_values
@@ -360,12 +373,12 @@ class OciSession:
 class OciCommand:
     """One container on its way."""
 
-    def __init__(self, makings: Makings, name: str, command: Command) -> None:
+    def __init__(self, makings: Makings, name: str, command: Command, data: Path | None = None) -> None:
         self._command = command
         self._requested = Requested.of(instance_limits(makings.basis.resources), makings.basis.cpus)
         self._runtime = makings.runtime.name
         self._outcome: Outcome | None = None
-        self._instance = Instance(makings, name, command, makings.ready)
+        self._instance = Instance(makings, name, command, makings.ready, data=data)
         plan = self._instance.plan(signals_ready=command.signals_ready, announce=command.stays)
         self._requested_ns = monotonic_ns()
         self._instance.make()

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from benchbox import images, native
+from benchbox.environments.data import DataDisks, with_data
 from benchbox.environments.launched import choose_cpus
 from benchbox.environments.sizes import Size
 from benchbox.errors import EnvironmentFailure, ImageError, UnavailableError
@@ -43,7 +44,7 @@ from benchbox.units import format_cpu_list, format_size
 from benchbox.virt import accelerator, domain, firmware, private_root
 from benchbox.virt.accelerator import PROOF_TIMEOUT_S, Proof
 from benchbox.virt.client import Client, Connection
-from benchbox.virt.domain import DomainType, GuestSpec
+from benchbox.virt.domain import CacheMode, DomainType, GuestSpec
 from benchbox.virt.firmware import Firmware, FirmwareChoice
 from benchbox.virt.messages import GuestOrder
 
@@ -73,6 +74,8 @@ class Options(BaseModel):
     ``proof_timeout_s`` that of the guest which is to prove KVM, to its first process. ``memory`` and ``vcpus`` stand
     for this guest in place of what ``resources`` says; the CPUs of the host that it may use stay the same. ``root`` is
     where the image is: in the guest's memory, or on a disk; ``auto`` takes the disk for what is too large for memory.
+    ``disk_cache`` is how QEMU treats the disk of /data: ``none`` leaves out the host's page cache and obeys flushes,
+    ``unsafe`` drops them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,6 +94,7 @@ class Options(BaseModel):
     nic: bool = False
     disk: Size | None = None
     root: RootChoice = "auto"
+    disk_cache: CacheMode = "none"
     boot_timeout_s: float = Field(default=60.0, gt=0)
     proof_timeout_s: float = Field(default=PROOF_TIMEOUT_S, gt=0)
 
@@ -144,7 +148,8 @@ class Vm:
                 "uri": client.connection.uri,
             }
             reads = (plan.kernel.path, plan.initramfs)
-            yield VmSession(client, orders, hardware, applied, preparation.account(), reads)
+            data = DataDisks(workspace, spec.label, image.root)
+            yield VmSession(client, orders, hardware, applied, preparation.account(), reads, data)
 
 
 class Preparation:
@@ -181,6 +186,7 @@ class GuestPlan:
     mems: str
     scratch: Path
     firmware: Firmware | None
+    image: Image
     root_disk: Path | None = None
 
     def applied(self) -> dict[str, Any]:
@@ -202,10 +208,18 @@ class GuestPlan:
             "machine": self.options.machine,
             "hardware": self._hardware(),
             "root": DISK_ROOT if self.root_disk else RAM_ROOT,
+            "disk_cache": self.options.disk_cache,
             "cgroups": self.layout.mode,
             "cpus": format_cpu_list(self.cpus),
             "memory_bytes": self.memory_bytes,
         }
+
+    def initramfs_for(self, command: Command | None) -> Path:
+        """Return what boots ``command``: one that has a disk for its /data needs the drivers of that."""
+        if command is None or command.data is None or self.root_disk:
+            return self.initramfs
+        modules = tuple(dict.fromkeys((*_modules(self.options), "virtio_blk", "ext4")))
+        return images.derive_initramfs(self.image, self.kernel, native.program("agent"), modules)
 
     @property
     def memory_bytes(self) -> int:
@@ -241,11 +255,18 @@ class Orders:
         self._plan, self._root = plan, root
         self._numbers = itertools.count(1)
 
-    def next(self, command: Command | None, hardware: Hardware) -> GuestOrder:
-        """Return the order of a fresh guest for ``command`` (None: for a proof)."""
-        plan, number = self._plan, next(self._numbers)
+    def number(self) -> int:
+        """Return the number of the next guest."""
+        return next(self._numbers)
+
+    def next(
+        self, command: Command | None, hardware: Hardware, number: int | None = None, data: Path | None = None
+    ) -> GuestOrder:
+        """Return the order of a fresh guest for ``command`` (None: for a proof), with the disk ``data``."""
+        plan, number = self._plan, self.number() if number is None else number
+        spec = replace(self._spec(hardware, number), initramfs=str(plan.initramfs_for(command)))
         order = GuestOrder(
-            self._spec(hardware, number),
+            replace(spec, data_disk=str(data), data_cache=plan.options.disk_cache) if data else spec,
             command and replace(command, env={**command.env, READY_VARIABLE: _READY_PATH}),
             plan.options.proof_timeout_s if command is None else plan.options.boot_timeout_s,
             plan.cgroup_base,
@@ -300,12 +321,17 @@ class VmSession:
         applied: Mapping[str, Any],
         account: tuple[Counter, ...],
         reads: tuple[Path, ...],
+        data: DataDisks,
     ) -> None:
+        self._data = data
         self._client, self._orders, self._hardware = client, orders, hardware
         self._applied, self._account, self._reads = applied, account, reads
 
     def start(self, command: Command) -> Running:
-        return self._client.start(self._orders.next(command, self._hardware))
+        number = self._orders.number()
+        disk = self._data.source(str(number)) if command.data else None
+        order = self._orders.next(command, self._hardware, number, disk)
+        return with_data(self._data, command.data, str(number), lambda: self._client.start(order))
 
     def applied(self) -> Mapping[str, Any]:
         return self._applied
@@ -415,6 +441,7 @@ def _plan(
         cgroups.prepare(layout, workspace.cgroup_name),
         workspace.scratch,
         _firmware(options),
+        image,
         root_disk,
     )
 

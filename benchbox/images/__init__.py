@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from benchbox.errors import ImageError
-from benchbox.images import debian, debian_start, inventory, minimal, own, store, tree
+from benchbox.images import copy_up, debian, debian_start, inventory, minimal, own, store, tree
 from benchbox.images.disk import derive_disk
 from benchbox.images.initramfs import derive_disk_initramfs, derive_initramfs
 from benchbox.images.kernels import GuestKernel, find_kernel
@@ -46,6 +46,7 @@ __all__ = [
 #: Every image by its name, with the function that returns its tree.
 TABLE: Final[Mapping[str, Callable[[Progress | None], list[Entry]]]] = {
     "minimal": minimal.entries,
+    copy_up.NAME: copy_up.entries,
     debian_start.NAME: debian_start.entries,
     debian.NAME: debian.entries,
 }

@@ -21,6 +21,7 @@ KINDS: Final = {
     "store": "image",
     "distribution": "packages of an image",
     "archives": "what an archive unpacked to: an image",
+    "files": "files of an image",
     "kernels": "kernel package",
     "vmlinux": "kernel, unpacked",
     "initramfs": "initramfs of a guest",
@@ -33,7 +34,7 @@ KINDS: Final = {
 #: Scratch folders belong to runs: `benchbox clean` removes what dead ones left.
 _NOT_ENTRIES: Final = frozenset({"scratch"})
 #: Kinds whose entries know the image that they belong to.
-_NAMED: Final = frozenset({"store", "distribution", "archives", "disk", "oci"})
+_NAMED: Final = frozenset({"store", "distribution", "archives", "files", "disk", "oci"})
 _SHOWN_CANDIDATES: Final = 5
 #: Written beside the root of an image when it is made.
 NAME_FILE: Final = "name"

@@ -124,6 +124,26 @@ def file_system(folder: Path) -> str:
     return "a file system of unknown type"
 
 
+def mounted(folder: Path) -> tuple[str, str]:
+    """Return type and source of the file system that ``folder`` lies on, as /proc/self/mountinfo names them."""
+    return mounted_at(folder.resolve(), Path("/proc/self/mountinfo").read_text())
+
+
+def mounted_at(folder: Path, mountinfo: str) -> tuple[str, str]:
+    """Return type and source of the mount of ``mountinfo`` that ``folder``, an absolute path, is in. Pure.
+
+    The longest mount point that leads to it, and of several there the last, which hides the others.
+    """
+    found, deepest = ("unknown", ""), -1
+    for line in mountinfo.splitlines():
+        fields, _, tail = line.partition(" - ")
+        point = Path(fields.split()[4].encode().decode("unicode_escape"))
+        if folder.is_relative_to(point) and len(point.parts) >= deepest:
+            kind, source = tail.split()[:2]
+            found, deepest = (kind, source), len(point.parts)
+    return found
+
+
 def tmpfs(target: Path, mode: str = "1777") -> None:
     """Mount an empty tmpfs on ``target``. Raises EnvironmentFailure."""
     with _named(target):

@@ -63,6 +63,11 @@ def umount2(target: str, flags: int = 0) -> None:
     _check(_libc.umount2(os.fsencode(target), flags), "umount2", target)
 
 
+def syncfs(descriptor: int) -> None:
+    """syncfs(2). Raises OSError."""
+    _check(_libc.syncfs(descriptor), "syncfs")
+
+
 def prctl(option: int, argument: int) -> None:
     """prctl(2) for options with one number. Raises OSError."""
     _check(_libc.prctl(option, argument, 0, 0, 0), "prctl")

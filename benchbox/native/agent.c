@@ -9,7 +9,8 @@
  * Frames on the port benchbox.control are a type byte, the payload's length (32 bits, little endian), the payload.
  * A payload of fields is "key=value", each ended by a NUL.
  *
- *   host to guest:  R fields  run argv (repeated), env (repeated, NAME=VALUE), cwd, uid, gid
+ *   host to guest:  R fields  run argv (repeated), env (repeated, NAME=VALUE), cwd, uid, gid; data is the serial number
+ *                             of the disk that is to be /data
  *                   P bytes   ping, answered by p with the same bytes
  *                   Q         power off
  *   guest to host:  H fields  hello: protocol
@@ -69,6 +70,7 @@ struct netlink_address {
 #define DEVICES_TIMEOUT_MS 10000
 #define ROOT_DISK "/root-disk"
 #define FLUSH_TIMEOUT_MS 5000
+#define DATA_TIMEOUT_MS 10000
 
 extern char **environ;
 
@@ -79,7 +81,7 @@ struct request {
     char *argv[MAX_WORDS + 1];
     char *env[MAX_WORDS + 1];
     int argc, envc;
-    const char *cwd;
+    const char *cwd, *data;
     unsigned long uid, gid;
 };
 
@@ -203,6 +205,10 @@ static int take_field(struct request *request, char *field)
     if (!strcmp(field, "env")) return strchr(value, '=') && add_word(request->env, &request->envc, value);
     if (!strcmp(field, "uid")) return parse_number(value, &request->uid);
     if (!strcmp(field, "gid")) return parse_number(value, &request->gid);
+    if (!strcmp(field, "data")) {
+        request->data = value;
+        return *value != 0;
+    }
     if (strcmp(field, "cwd")) return 0;
     request->cwd = value;
     return 1;
@@ -402,6 +408,20 @@ static void raise_loopback(void)
     if (fd < 0) return; /* a kernel without IPv4 has no loopback to raise */
     if (ioctl(fd, SIOCSIFFLAGS, &interface)) give_up("cannot raise the interface", "lo");
     close(fd);
+}
+
+/* ---- the disk of /data ------------------------------------------------------------------------------------------ */
+
+/* Its driver was loaded long before the request came, which had to wait for other devices. */
+static void mount_data(const char *serial)
+{
+    dev_t device;
+    int64_t deadline_ns = now_ns() + DATA_TIMEOUT_MS * INT64_C(1000000);
+    while (!(device = find_disk(serial)) && now_ns() < deadline_ns) poll(NULL, 0, 1);
+    errno = ETIMEDOUT;
+    if (!device) give_up("no disk for /data:", serial);
+    if (mknod("/dev/data", S_IFBLK | 0600, device)) give_up("cannot make", "/dev/data");
+    if (mount("/dev/data", "/image/data", "ext4", MS_NOSUID | MS_NODEV, NULL)) give_up("cannot mount", "/image/data");
 }
 
 /* ---- the command ------------------------------------------------------------------------------------------------ */
@@ -685,6 +705,10 @@ int main(void)
         give_up("cannot read the request", "");
     }
     lap(&durations, "request_ns", &since_ns);
+    if (request.data) {
+        mount_data(request.data);
+        lap(&durations, "data_ns", &since_ns);
+    }
     run(&request, output, &durations);
     answer_pings(payload);
 }

@@ -38,6 +38,13 @@ DISK: Final = "virtio, raw, cache writeback"
 #: And of the disk that its root is on; the agent finds that by its serial number, whatever others there are.
 ROOT_DISK: Final = "virtio, raw, cache none, read-only"
 ROOT_SERIAL: Final = "benchbox-root"
+#: The agent finds the disk of /data by its serial number, whatever others there are.
+DATA_SERIAL: Final = "benchbox-data"
+
+#: How QEMU treats the host's page cache and the guest's flushes, https://libvirt.org/formatdomain.html#elementsDisks.
+CacheMode = Literal["none", "writeback", "writethrough", "directsync", "unsafe"]
+#: Those that leave out the host's page cache: only with them does QEMU take the kernel's asynchronous I/O.
+_DIRECT: Final = ("none", "directsync")
 
 _QEMU_NAMESPACE: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
 
@@ -52,7 +59,8 @@ class GuestSpec:
 
     ``firmware`` is an image (None: the machine's own) that libvirt is given as ``loader``. ``cpu_model`` None is all
     that the host or the emulator offers. ``nic`` adds a network card whose cable is out, ``disk`` an empty disk: the
-    path of a sparse file of ``disk_bytes``, ``root_disk`` the file of the read-only disk that its root is on.
+    path of a sparse file of ``disk_bytes``, ``root_disk`` the file of the read-only disk that its root is on,
+    ``data_disk`` that of the disk that becomes /data.
     """
 
     name: str
@@ -77,6 +85,8 @@ class GuestSpec:
     disk: str | None = None
     disk_bytes: int = 0
     root_disk: str | None = None
+    data_disk: str | None = None
+    data_cache: CacheMode = "none"
 
     def socket(self, channel: str) -> Path:
         """Return the path of the socket of ``channel``."""
@@ -162,6 +172,8 @@ def _add_devices(devices: Element, spec: GuestSpec) -> None:
         _add_disk(devices, spec.disk)
     if spec.root_disk:
         _add_root_disk(devices, spec.root_disk)
+    if spec.data_disk:
+        _add_data_disk(devices, spec.data_disk, spec.data_cache)
 
 
 def _add_slot(device: Element, slot: str) -> None:
@@ -197,6 +209,24 @@ def _add_root_disk(devices: Element, path: str) -> None:
     _add_slot(disk, "0x08")
 
 
+def _add_data_disk(devices: Element, path: str, cache: CacheMode) -> None:
+    disk = SubElement(devices, "disk", type="file", device="disk")
+    SubElement(disk, "driver", name="qemu", type="raw", cache=cache, io=_io(cache))
+    SubElement(disk, "source", file=path)
+    SubElement(disk, "target", dev="vdy", bus="virtio")
+    _text(disk, "serial", DATA_SERIAL)
+    _add_slot(disk, "0x09")
+
+
+def _io(cache: CacheMode) -> str:
+    return "native" if cache in _DIRECT else "threads"
+
+
+def data_disk_text(cache: CacheMode) -> str:
+    """Return what is read back of the disk of /data."""
+    return f"virtio, raw, cache {cache}, io {_io(cache)}"
+
+
 def _add_environment(root: Element, environment: Mapping[str, str]) -> None:
     if environment:
         commandline = SubElement(root, f"{{{_QEMU_NAMESPACE}}}commandline")
@@ -208,7 +238,8 @@ def read_back(live_xml: str) -> dict[str, Any]:
     """Return what libvirt says of a live domain: keys ``domain_type``, ``machine``, ``cpu_mode``, ``cpu_model``,
     ``memory_bytes``, ``vcpus``, ``vcpu_cpus`` (kernel CPU list), ``kernel``, ``cmdline``, ``emulator``, ``firmware``
     (None: the machine's own), ``nics`` and ``extra_disks`` (what each is, without what differs between guests),
-    ``root_disk`` (the same of the disk that the root is on) and ``root_disk_file``."""
+    ``root_disk`` (the same of the disk that the root is on), ``root_disk_file`` and ``data_disk`` (the same of the disk
+    of /data, None: there is none)."""
     root = ElementTree.fromstring(live_xml)
     memory = root.find("memory")
     machine, cpu, vcpu = root.find("os/type"), root.find("cpu"), root.find("vcpu")
@@ -225,9 +256,14 @@ def read_back(live_xml: str) -> dict[str, Any]:
         "kernel": root.findtext("os/kernel"),
         "firmware": root.findtext("os/loader"),
         "nics": [_nic_text(card) for card in root.findall("devices/interface")],
-        "extra_disks": [_disk_text(disk) for disk in root.findall("devices/disk") if not _is_root(disk)],
+        "extra_disks": [_disk_text(disk) for disk in root.findall("devices/disk") if not _is_ours(disk)],
+        "data_disk": next((_data_text(disk) for disk in root.findall("devices/disk") if _is_data(disk)), None),
         **_root_disk(root),
     }
+
+
+def _is_ours(disk: Element) -> bool:
+    return _is_root(disk) or _is_data(disk)
 
 
 def _is_root(disk: Element) -> bool:
@@ -244,6 +280,15 @@ def _root_disk(root: Element) -> dict[str, Any]:
         "root_disk": _disk_text(disk) + written,
         "root_disk_file": None if source is None else source.get("file"),
     }
+
+
+def _is_data(disk: Element) -> bool:
+    return disk.findtext("serial") == DATA_SERIAL
+
+
+def _data_text(disk: Element) -> str:
+    driver = disk.find("driver")
+    return f"{_disk_text(disk)}, io {'default' if driver is None else driver.get('io', 'default')}"
 
 
 def _nic_text(card: Element) -> str:

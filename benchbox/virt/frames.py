@@ -11,6 +11,7 @@ from typing import Final
 
 from benchbox.errors import EnvironmentFailure
 from benchbox.model import Command
+from benchbox.virt.domain import DATA_SERIAL
 
 PROTOCOL: Final = 1
 MAX_PAYLOAD_BYTES: Final = 65536
@@ -71,6 +72,7 @@ def run_request(command: Command, *, uid: int = 0, gid: int = 0) -> Frame:
     fields = [("argv", word) for word in command.argv]
     fields += [("env", f"{name}={value}") for name, value in command.env.items()]
     fields += [("cwd", command.cwd), ("uid", str(uid)), ("gid", str(gid))]
+    fields += [("data", DATA_SERIAL)] if command.data else []
     if not command.argv or not command.argv[0]:
         raise EnvironmentFailure("a command needs a program")
     if max(len(command.argv), len(command.env)) > _MAX_WORDS:

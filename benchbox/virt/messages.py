@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchbox.linux.cgroups import CgroupPlan, Layout, Limits, plan
-from benchbox.model import Command, Counter, Outcome
+from benchbox.model import Command, Counter, DataSpec, Outcome
 from benchbox.virt.domain import GuestSpec
 
 
@@ -60,8 +60,12 @@ def order_from_json(data: Mapping[str, Any]) -> GuestOrder:
         spec[key] = tuple(spec[key])
     command = data["command"]
     if command is not None:
-        command = Command(**{**command, "argv": tuple(command["argv"])})
+        command = Command(**{**command, "argv": tuple(command["argv"]), "data": _data(command["data"])})
     return GuestOrder(**{**data, "spec": GuestSpec(**spec), "command": command})
+
+
+def _data(data: Mapping[str, Any] | None) -> DataSpec | None:
+    return None if data is None else DataSpec(**{**data, "copies": tuple(data["copies"])})
 
 
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:

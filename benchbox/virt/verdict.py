@@ -12,7 +12,7 @@ from benchbox.linux.processes import describe_status
 from benchbox.model import STAGES, Counter, Outcome, Status
 from benchbox.units import format_cpu_list, parse_cpu_list
 from benchbox.virt.channels import Console, Control, Tail
-from benchbox.virt.domain import DISK, NIC, ROOT_DISK, DomainType, is_machine
+from benchbox.virt.domain import DISK, NIC, ROOT_DISK, DomainType, data_disk_text, is_machine
 from benchbox.virt.messages import GuestOrder
 
 ENDED_BY_US: Final = "ended by benchbox"
@@ -208,6 +208,7 @@ def difference(order: GuestOrder, applied: Mapping[str, Any]) -> str | None:
         ("disks", [DISK] if spec.disk else [], live["extra_disks"]),
         ("root disk", ROOT_DISK if spec.root_disk else None, live["root_disk"]),
         ("file of the root disk", spec.root_disk, live["root_disk_file"]),
+        ("disk of /data", data_disk_text(spec.data_cache) if spec.data_disk else None, live["data_disk"]),
         ("cpus", format_cpu_list(spec.cpus), applied.get("cpus", format_cpu_list(spec.cpus))),
     ]
     if guest is not None:

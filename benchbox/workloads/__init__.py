@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from benchbox.model import Command, ConfiguredWorkload, Metric, Outcome, Workload
-from benchbox.workloads import command, cpu, floor, kernel, memory, python, redis, startup, staying
+from benchbox.workloads import command, cpu, disk, files, floor, kernel, memory, python, redis, startup, staying
 
 #: Name -> the workload.
 TABLE: Final[dict[str, Workload]] = {
@@ -17,6 +17,9 @@ TABLE: Final[dict[str, Workload]] = {
     "floor": floor.WORKLOAD,
     "idle": staying.IDLE,
     "light": staying.LIGHT,
+    "disk": disk.WORKLOAD,
+    "metadata": files.METADATA,
+    "copy-up": files.COPY_UP,
 }
 
 #: The same for those that need their parameters to read what came of them.
@@ -37,13 +40,20 @@ _PARAMS: Final[dict[str, type[BaseModel]]] = {
     "kernel": kernel.Params,
     "idle": staying.Params,
     "light": staying.Params,
+    "disk": disk.Params,
+    "metadata": files.MetadataParams,
+    "copy-up": files.CopyUpParams,
     "command": command.Params,
 }
 
 NAMES: Final = (*TABLE, *CONFIGURED)
 
 #: The distribution's package that a workload runs: its image must have it. The others run what every image has.
-PACKAGES: Final[Mapping[str, str]] = {"python": "python3-minimal", "redis": "redis-server"}
+PACKAGES: Final[Mapping[str, str]] = {
+    "python": "python3-minimal",
+    "redis": "redis-server",
+    "disk": "fio",
+}
 
 #: The parameters that say how to read a workload's output, not what it does: no part of what a cell is.
 READING: Final = ("metrics",)

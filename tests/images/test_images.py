@@ -73,10 +73,12 @@ def test_an_image_that_is_not_as_it_was_made_is_made_again(damage: str) -> None:
 
 def test_an_unknown_image_is_answered_with_the_nearest_and_all() -> None:
     """The remedy is in the message."""
-    with pytest.raises(ImageError, match=r"no image 'minmal'; known are: debian, debian-start, minimal") as caught:
+    with pytest.raises(
+        ImageError, match=r"no image 'minmal'; known are: copy-up, debian, debian-start, minimal"
+    ) as caught:
         images.open_image("minmal")
     assert caught.value.hint == "did you mean 'minimal'?"
-    with pytest.raises(ImageError, match="known are: debian, debian-start, minimal"):
+    with pytest.raises(ImageError, match="known are: copy-up, debian, debian-start, minimal"):
         images.open_image("../../etc")
 
 

@@ -27,7 +27,11 @@ def test_it_holds_the_ready_program_a_shell_and_the_folders_that_environments_mo
 def test_without_a_busybox_it_still_has_the_ready_program(tmp_path: Path) -> None:
     """A host without one can measure."""
     entries = minimal.tree({name: _file(tmp_path, name.encode()) for name in minimal.PROGRAMS}, None)
-    assert [entry.path for entry in entries if entry.path.startswith("bin/")] == ["bin/micro", "bin/ready", "bin/steady"]
+    assert [entry.path for entry in entries if entry.path.startswith("bin/")] == [
+        "bin/micro",
+        "bin/ready",
+        "bin/steady",
+    ]
 
 
 def test_a_missing_busybox_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

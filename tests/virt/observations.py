@@ -14,7 +14,7 @@ ORDER = GuestOrder(SPEC, Command(("/bin/ready",)), boot_timeout_s=60.0, cgroup_b
 LIVE: dict[str, Any] = {
     "domain_type": "qemu", "memory_bytes": 256 << 20, "vcpus": 1, "machine": "pc-q35-7.2", "kernel": "/kernel",
     "firmware": None, "cpu_model": None, "nics": [], "extra_disks": [], "root_disk": None,
-    "root_disk_file": None,
+    "root_disk_file": None, "data_disk": None,
 }  # fmt: skip
 FACTS = {"output_bytes": "0", "memory_bytes": "228999168", "cpus_online": "0", "oom_kills": "0", "clocksource": "tsc"}
 FACTS["hypervisor"] = "TCGTCGTCGTCG"

@@ -91,6 +91,7 @@ def test_what_is_asked_for_is_read_back() -> None:
         "extra_disks": [],
         "root_disk": None,
         "root_disk_file": None,
+        "data_disk": None,
     }
 
 
