@@ -21,7 +21,7 @@ int main(void)
     mount_at("sysfs", "/sys", 0, NULL);
     int64_t since_ns = 0;
     lap(&durations, "boot_ns", &since_ns);
-    prepare_root();
+    prepare_root(-1); /* without a disk there is none to wait for */
     raise_loopback();
     fcntl(output, F_SETFL, O_NONBLOCK);
     struct fields hello = {.length = 0};

@@ -177,7 +177,7 @@ def test_a_guest_with_too_little_memory_is_told_how_much_it_needs(image: Image, 
     said = r"debian-start takes 4\d.* MiB, three times that .* is 128 MiB"
     with pytest.raises(EnvironmentFailure, match=said) as error, session("vm", folder, resources, image):
         pass
-    assert error.value.hint == "set resources.memory to 192 MiB or more"
+    assert error.value.hint == "set resources.memory to 192 MiB or more, or root: disk"
 
 
 def test_what_is_advised_is_enough(image: Image, folder: Path) -> None:
