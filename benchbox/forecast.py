@@ -13,7 +13,7 @@ from benchbox.units import format_duration, format_size
 
 #: What a sample takes where nothing has been measured here yet, in s. A guest's is that of emulation, the slower case.
 _TYPICAL_S: Final[Mapping[str, float]] = {
-    "native": 0.02, "container": 0.03, "vm": 4.0, "oci": 0.06, "docker": 0.35,
+    "native": 0.02, "container": 0.03, "vm": 4.0, "oci": 0.06, "docker": 0.35, "format": 3.0,
 }  # fmt: skip
 _SAMPLE_BYTES: Final = 2500
 #: What the image and the guest kernel take when they are not in the cache yet.

@@ -25,8 +25,12 @@ Signal = Literal["ready", "served"]
 #: What a sample is about: the first of these metrics that it has. A server has no ``startup.ready``, and several that
 #: were started at once have one number for all.
 HEADLINE_METRICS: Final = (
-    "startup.ready", "startup.served", "density.cgroup", "density.available", "parallel.all_ready",
+    "startup.ready", "startup.served", "density.cgroup", "density.available", "size.allocated",
+    "parallel.all_ready",
 )  # fmt: skip
+
+#: Metrics that are counted, not sampled: they have neither interval nor verdict.
+EXACT: Final = "size."
 
 #: The environment variable through which a workload learns where to write its ready byte:
 #: a path, or the number of an open descriptor.

@@ -546,6 +546,7 @@ def _cross_problems(document: Document) -> Iterator[Problem]:
     yield from _kernel_problems(document)
     yield from _package_problems(document)
     yield from _own_image_problems(document)
+    yield from _format_problems(document)
     image = document.value.get("image", "minimal")
     if isinstance(image, str) and image not in images.TABLE:
         hint = near(image, images.TABLE)
@@ -643,6 +644,27 @@ def _package_problems(document: Document) -> Iterator[Problem]:
             having = " or ".join(name for name, packages in images.PACKAGES.items() if package in packages)
             text = f"{image} has no {package}, which '{entry['name']}' runs"
             yield Problem(document.line_of(key), key, text, f"set image: {having}")
+
+
+#: Nothing runs in it, and it alone can be weighed.
+FORMAT: Final = "format"
+_WEIGHS: Final = "image-size"
+
+
+def _format_problems(document: Document) -> Iterator[Problem]:
+    """A format can be weighed and nothing else; nothing else can be."""
+    kinds = [(index, entry.get("kind")) for index, entry in _mappings(document.value, "environments")]
+    names = [(index, entry.get("name")) for index, entry in _mappings(document.value, "workloads")]
+    if all(kind != FORMAT for _, kind in kinds) and all(name != _WEIGHS for _, name in names):
+        return
+    for index, kind in kinds:
+        if kind != FORMAT:
+            key: KeyPath = ("environments", index)
+            yield Problem(document.line_of(key), key, f"{kind} cannot be weighed by {_WEIGHS}", "use kind: format")
+    for index, name in names:
+        if name != _WEIGHS:
+            key = ("workloads", index)
+            yield Problem(document.line_of(key), key, f"{name} cannot run in a format", f"use {_WEIGHS}, alone")
 
 
 def _kernel_problems(document: Document) -> Iterator[Problem]:

@@ -35,7 +35,7 @@ from benchbox.scenario import (
 FILE = "scenarios/x.yaml"
 NAME, ENVIRONMENTS, WORKLOADS = "name: x\n", "environments: [native, container]\n", "workloads: [startup]\n"
 WHOLE = NAME + ENVIRONMENTS + WORKLOADS
-KINDS = "native, container, vm, oci, docker"
+KINDS = "native, container, vm, oci, docker, format"
 KERNEL = "expected host, distribution or the path of a kernel that is there"
 
 
@@ -592,7 +592,7 @@ def test_the_schema_knows_each_environment_and_workload_with_its_options() -> No
         assert definitions[f"{name}-workload"]["additionalProperties"] is False
     assert schema["properties"]["environments"]["items"]["anyOf"][0] == {"enum": list(environments.KINDS)}
     assert schema["properties"]["workloads"]["items"]["anyOf"][0] == {
-        "enum": ["startup", "python", "redis", "floor", "idle", "light", "metadata"]
+        "enum": ["startup", "python", "redis", "floor", "idle", "light", "metadata", "image-size"]
     }
     assert schema["required"] == ["name", "environments", "workloads"]
 
@@ -709,3 +709,24 @@ def test_the_priming_round_has_the_smallest_number_only() -> None:
     assert [len(set(names)) for names in order[1:]] == [6, 6]
     plain = loads(json.dumps({"name": "x", "environments": ["native"], "workloads": ["idle", "light"]}), "x")
     assert len(planned_order(plain)[0]) == 2
+
+
+# --- formats ---
+
+
+@pytest.mark.parametrize(
+    ("environments", "workloads", "message"),
+    [
+        ("[native, {kind: format}]", "[image-size]", "environments[0]: native cannot be weighed by image-size"),
+        ("[{kind: format}]", "[startup]", "workloads[0]: startup cannot run in a format"),
+        ("[native]", "[startup, image-size]", "environments[0]: native cannot be weighed by image-size"),
+        ("[{kind: format, format: installed}]", "[image-size]", "expected packages beside format: installed"),
+    ],
+)
+def test_formats_are_weighed_and_nothing_else_is(environments: str, workloads: str, message: str) -> None:
+    """Neither goes with another: nothing runs in a format, and what runs has no weight."""
+    assert message in refusal(f"{NAME}environments: {environments}\nworkloads: {workloads}\n").message
+    whole = loads(
+        f"{NAME}environments: [format, {{kind: format, label: x, format: oci}}]\nworkloads: [image-size]\n", "x"
+    )
+    assert [spec.options["format"] for spec in whole.environments] == ["directory", "oci"]

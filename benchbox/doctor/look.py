@@ -24,6 +24,7 @@ from benchbox.images.store import cache_folder
 from benchbox.linux import cgroups
 from benchbox.model import Availability, EnvironmentSpec, Resources
 from benchbox.noise import NoiseMeter, Snapshot, between
+from benchbox.scenario import FORMAT
 from benchbox.units import parse_cpu_list
 from benchbox.virt import accelerator
 from benchbox.worker import split_cpus
@@ -113,7 +114,7 @@ def _text(path: Path) -> str:
 
 def _offers() -> Mapping[str, Availability]:
     """Return whether each environment would open with its default options, and a container with either root."""
-    specs = {kind: EnvironmentSpec(kind, kind, {}) for kind in KINDS if _needs_no_option(kind)}
+    specs = {kind: EnvironmentSpec(kind, kind, {}) for kind in KINDS if kind != FORMAT and _needs_no_option(kind)}
     specs |= {root: EnvironmentSpec("container", "container", {"root": root}) for root in ("overlay", "bind")}
     return answers({name: _asking(spec) for name, spec in specs.items()}, _OFFER_TIMEOUT_S)
 

@@ -16,6 +16,7 @@ TABLE: Final = {
     "vm": "benchbox.environments.vm",
     "oci": "benchbox.environments.oci",
     "docker": "benchbox.environments.docker",
+    "format": "benchbox.environments.format",
 }
 
 KINDS: Final = tuple(TABLE)

@@ -7,7 +7,20 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from benchbox.model import Command, ConfiguredWorkload, Metric, Outcome, Workload
-from benchbox.workloads import command, cpu, disk, files, floor, kernel, memory, python, redis, startup, staying
+from benchbox.workloads import (
+    command,
+    cpu,
+    disk,
+    files,
+    floor,
+    image_size,
+    kernel,
+    memory,
+    python,
+    redis,
+    startup,
+    staying,
+)
 
 #: Name -> the workload.
 TABLE: Final[dict[str, Workload]] = {
@@ -20,6 +33,7 @@ TABLE: Final[dict[str, Workload]] = {
     "disk": disk.WORKLOAD,
     "metadata": files.METADATA,
     "copy-up": files.COPY_UP,
+    "image-size": image_size.WORKLOAD,
 }
 
 #: The same for those that need their parameters to read what came of them.
@@ -43,6 +57,7 @@ _PARAMS: Final[dict[str, type[BaseModel]]] = {
     "disk": disk.Params,
     "metadata": files.MetadataParams,
     "copy-up": files.CopyUpParams,
+    "image-size": image_size.Params,
     "command": command.Params,
 }
 
