@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from benchbox.record import EnvironmentRecord, Manifest, Sample
+from benchbox.scenario import FORMAT
 from benchbox.units import format_size
 
 #: ``by design``: the difference is the isolation that is compared. ``differs``: it is not.
@@ -20,6 +21,7 @@ Scope = Literal["everything", "kernel", "cpu", "files", "nothing"]
 UNKNOWN: Final = "unknown"
 #: How many programs of an image are named; all of them are compared.
 _SHOWN_BINARIES: Final = 12
+_SAME_TREE: Final = "Like for like: every format was made of the same tree."
 
 _VOIDS: Final[Mapping[Scope, str]] = {
     "everything": "every verdict",
@@ -106,10 +108,12 @@ def parity(manifest: Manifest, by_cell: Mapping[str, Sequence[Sample]]) -> Parit
     facts = [
         _Facts(manifest, record, _applied_values(samples.get(record.label, ())))
         for record in manifest.environments
-        if record.state == "measured"
+        if record.state == "measured" and record.kind != FORMAT
     ]
     base = next((each for each in facts if each.label == manifest.baseline), facts[0] if facts else None)
     aspects = tuple(_aspect(question, facts, base) for question in _QUESTIONS) if base else ()
+    if base is None and any(record.kind == FORMAT for record in manifest.environments):
+        return Parity(manifest.baseline, True, _SAME_TREE, ())
     alike = not any(entry.state == "differs" for aspect in aspects for entry in aspect.entries)
     return Parity(base.label if base else manifest.baseline, alike, _headline(aspects, alike), aspects)
 

@@ -25,8 +25,9 @@ from benchbox.analysis.samples import (
     stage_durations_ns,
     take,
 )
+from benchbox.analysis.sizes import Sizes, sizes
 from benchbox.analysis.verdicts import Control, Evidence, Verdict
-from benchbox.model import HEADLINE_METRICS
+from benchbox.model import EXACT, HEADLINE_METRICS
 from benchbox.record import CellRecord, CounterValue, EnvironmentRecord, Manifest, Sample
 from benchbox.scenario import PARALLEL, control_label
 from benchbox.units import NS_PER_S
@@ -105,6 +106,11 @@ class Row:
     stages: tuple[StageMedian, ...] = ()
     counters: tuple[CounterMedian, ...] = ()
 
+    @property
+    def is_exact(self) -> bool:
+        """Say whether its numbers are counted, so that an interval or a verdict would mean nothing."""
+        return self.metric.startswith(EXACT)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -173,6 +179,7 @@ class Summary:
     disturbances: tuple[Disturbance, ...]
     cache: str = "warm"
     densities: tuple[Density, ...] = ()
+    sizes: Sizes | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary as JSON types; every number is finite or None."""
@@ -199,7 +206,8 @@ def summarise(
         _measured(c, environments.get(c.environment), by_cell.get(c.id, []), metrics[c.id]) for c in manifest.cells
     ]
     alike = parity(manifest, by_cell)
-    disturbed = disturbances({cell.id: by_cell[cell.id] for cell in manifest.cells if cell.id in by_cell}, metrics)
+    sampled = [cell.id for cell in manifest.cells if cell.id in by_cell and not metrics[cell.id].startswith(EXACT)]
+    disturbed = disturbances({cell: by_cell[cell] for cell in sampled}, metrics)
     judgement = _judgement(manifest, cells, _Context(alike, floors(by_cell.values())), disturbed)
     rows = judgement.rows
     about = rows[0].metric if rows else metric or DEFAULT_METRIC
@@ -228,6 +236,7 @@ def summarise(
         disturbances=disturbed,
         cache=str(manifest.scenario.get("cache", "warm")),
         densities=densities(shown, by_cell, manifest.seed),
+        sizes=sizes(shown, by_cell),
     )
 
 
@@ -366,7 +375,7 @@ class _Pair:
     @property
     def is_comparison(self) -> bool:
         """Say whether there is something to judge: two cells with values, neither the A/A control."""
-        if self.base is None or self.base is self.cell or self.is_control:
+        if self.base is None or self.base is self.cell or self.is_control or self.cell.row.is_exact:
             return False
         return bool(self.cell.row.ok and self.base.row.ok)
 
@@ -575,7 +584,7 @@ def _few_notes(rows: Sequence[Row]) -> list[str]:
     """Say which numbers are withheld because there are too few samples."""
     notes = []
     for what, least in (("interval", st.MIN_VALUES), ("p90", st.MIN_VALUES_P90)):
-        few = [row.display for row in rows if 0 < row.ok < least]
+        few = [row.display for row in rows if 0 < row.ok < least and not row.is_exact]
         if few:
             notes.append(f"No {what} below {least} samples: {', '.join(dict.fromkeys(few))}.")
     return notes

@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 
 from benchbox.analysis.samples import exclusion, metric_value
 from benchbox.analysis.scaling import Scaling, Series
+from benchbox.analysis.sizes import PARTS, Sizes
 from benchbox.analysis.statistics import outliers
 from benchbox.analysis.summary import Row, Table
 from benchbox.model import Signal
@@ -273,8 +274,9 @@ def ratios(table: Table) -> Figure | None:
 def scaling(found: Scaling) -> Figure:
     """Return what each environment takes by how many start at once: a line each with intervals, on logarithmic axes."""
     medians = [row.median for series in found.series for _, row in series.rows if row.median and row.median > 0]
-    ticks = log_ticks(min(medians, default=1) / 1.3, max(medians, default=1) * 1.3)
     unit = next((row.unit for series in found.series for _, row in series.rows), "s")
+    ticks_of = byte_log_ticks if unit == "B" else log_ticks
+    ticks = ticks_of(min(medians, default=1) / 1.3, max(medians, default=1) * 1.3)
     return {
         "data": [_scaling_trace(series) for series in found.series],
         "layout": {
@@ -300,6 +302,67 @@ def scaling(found: Scaling) -> Figure:
             },
         },
     }
+
+
+_PART_COLOURS: Final = {
+    "base": COLOURS[6], "format": COLOURS[1], "content": COLOURS[0], "kernel": COLOURS[2], "initramfs": COLOURS[3],
+}  # fmt: skip
+
+
+def sizes(found: Sizes) -> Figure:
+    """Return what each format takes on the disk: a stacked bar each, on a linear axis, so that lengths can be added."""
+    weights = [weight for weight in found.weights if weight.parts]
+    names = [label(weight.display) for weight in weights]
+    largest = max((sum(weight.parts.values()) for weight in weights), default=0.0)
+    ticks = byte_ticks(largest * 1.05)
+    return {
+        "data": [
+            {
+                "type": "bar",
+                "orientation": "h",
+                "name": part,
+                "y": names,
+                "x": [weight.parts.get(part, 0.0) for weight in weights],
+                "text": [label(format_value(weight.parts.get(part), "B")) for weight in weights],
+                "textposition": "none",
+                "marker": {"color": _PART_COLOURS[part]},
+                "hovertemplate": f"%{{y}}, {part}: %{{text}}<extra></extra>",
+            }
+            for part in PARTS
+            if any(weight.parts.get(part) for weight in weights)
+        ],
+        "layout": {
+            **_base_layout(110 + 30 * len(weights)),
+            "margin": {"l": 128, "r": 16, "t": 8, "b": 66},
+            "barmode": "stack",
+            "showlegend": True,
+            "legend": {"orientation": "h", "x": 0, "y": -0.16, "traceorder": "normal"},
+            "yaxis": {"autorange": "reversed", "type": "category", "fixedrange": True},
+            "xaxis": {
+                "range": [0, largest * 1.05 or 1.0],
+                "tickvals": ticks,
+                "ticktext": [label(format_value(tick, "B")) for tick in ticks],
+                "gridcolor": _GRID,
+                "zeroline": False,
+                "fixedrange": True,
+            },
+            "dragmode": False,
+            "bargap": 0.3,
+        },
+    }
+
+
+def byte_ticks(high: float) -> list[float]:
+    """Return three to six round sizes from 0 to ``high`` for a linear axis: steps are powers of two."""
+    step = 2.0 ** math.floor(math.log2(high / 3)) if high > 0 else 1.0
+    return [step * number for number in range(int(high / step) + 1)]
+
+
+def byte_log_ticks(low: float, high: float) -> list[float]:
+    """Return at most some eight powers of two from ``low`` to ``high``, both above zero, for a logarithmic axis."""
+    first, last = math.floor(math.log2(low)), math.ceil(math.log2(high))
+    every = max(1, -(-(last - first) // 8))
+    return [2.0**power for power in range(-(-first // every) * every, last + 1, every) if low <= 2.0**power <= high]
 
 
 def _scaling_trace(series: Series) -> dict[str, Any]:

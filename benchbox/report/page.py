@@ -65,6 +65,7 @@ class _Section:
     suffix: str
     answer: str
     ratios: _Drawn | None
+    is_exact: bool
     order: _Drawn
     ecdf: _Drawn
     waterfalls: tuple[tuple[Row, _Drawn], ...]
@@ -169,10 +170,12 @@ def render_page(
         summary=summary,
         manifest=manifest,
         sections=sections,
+        sizes=_drawn_sizes(summary, drawn),
         scaled=scaled,
         contents=_contents(sections, bool(failures or summary.abandoned or summary.absent), bool(scaled)),
         words=words,
         definitions=definitions,
+        against=AGAINST,
         metrics=_metric_names(by_cell),
         policy=_policy(scripts),
         scripts=[Markup(script) for script in scripts],
@@ -185,7 +188,7 @@ def render_page(
         host_line=_host_line(manifest.host),
         host_facts=_host_facts(manifest.host),
         applied=_applied(manifest, by_cell),
-        noise=levels(by_cell),
+        noise={} if sections and all(section.is_exact for section in sections) else levels(by_cell),
         failures=failures,
         shown_failures=SHOWN_FAILURES,
         shown_rounds=SHOWN_ROUNDS,
@@ -214,7 +217,8 @@ def _contents(sections: Sequence[_Section], has_gaps: bool, has_scaling: bool = 
     """Return the table of contents; with several workloads, one entry for each."""
     links = [_Link("answer", "The answer"), *([_Link("at-once", "At once")] if has_scaling else [])]
     if len(sections) == 1:
-        links += [_Link(anchor, text) for anchor, text in _PARTS]
+        links += [_Link("sizes", "Sizes")] if sections[0].is_exact else []
+        links += [_Link("verdicts", AGAINST)] if sections[0].is_exact else [_Link(*part) for part in _PARTS]
         links = [link for link in links if link.anchor != "used" or sections[0].counter_names]
     else:
         links += [_Link(f"verdicts{section.suffix}", words.plain(section.table.title)) for section in sections]
@@ -222,6 +226,9 @@ def _contents(sections: Sequence[_Section], has_gaps: bool, has_scaling: bool = 
     return [*links, *(_Link(anchor, text) for anchor, text in _BACKGROUND[:2]), *gaps,
             *(_Link(anchor, text) for anchor, text in _BACKGROUND[2:])]  # fmt: skip
 
+
+#: What stands above the table of exact numbers, which have no verdict.
+AGAINST: Final = "Against the baseline"
 
 _PARTS: Final = (
     ("verdicts", "Verdicts"),
@@ -319,12 +326,14 @@ def _section(
         drawn.append(figure)
         return _Drawn(len(drawn) - 1, alt)
 
-    ratios = figures.ratios(table)
+    is_exact = all(row.is_exact for row in table.rows)
+    ratios = None if is_exact else figures.ratios(table)
     counters = tuple(dict.fromkeys(counter.name for row in table.rows for counter in row.counters))
     return _Section(
         table,
         suffix="" if number == 1 else f"-{number}",
         answer=words.answer(table, summary),
+        is_exact=is_exact,
         ratios=draw(ratios, words.ratios_alt(table)) if ratios else None,
         waterfalls=tuple(
             (row, draw(figures.waterfall(row), words.waterfall_alt(row))) for row in table.rows if row.stages
@@ -342,6 +351,13 @@ def _scaled(scaling: Scaling, summary: Summary, drawn: list[figures.Figure], num
     density = next((d for d in summary.densities if d.title == scaling.title), None)
     shown = density if scaling.metric.startswith("density.") else None
     return _Scaled(scaling, suffix, _Drawn(len(drawn) - 1, words.scaling_alt(scaling)), shown)
+
+
+def _drawn_sizes(summary: Summary, drawn: list[figures.Figure]) -> _Drawn | None:
+    if summary.sizes is None:
+        return None
+    drawn.append(figures.sizes(summary.sizes))
+    return _Drawn(len(drawn) - 1, words.sizes_alt(summary.sizes))
 
 
 def _starts(manifest: Manifest, taken: Taken, summary: Summary) -> tuple[Scaling, ...]:

@@ -19,6 +19,8 @@ from benchbox.report.words import (
     plain,
     ratio_text,
     scaling_lines,
+    sizes_answer,
+    sizes_lines,
     trust_text,
     verdict_text,
 )
@@ -59,6 +61,7 @@ def remarks(summary: Summary) -> list[str]:
     control = control_text(summary)
     return [
         *_verdict_lines(summary),
+        *([sizes_answer(summary.sizes), *sizes_lines(summary.sizes)] if summary.sizes else []),
         *(density_answer(density) for density in summary.densities),
         *(line for scaling in scalings(summary.tables) for line in scaling_lines(scaling)),
         *([control] if control else []),

@@ -1,13 +1,14 @@
 """How numbers and names are said to people, the same in the terminal and on the page."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from benchbox.analysis.density import METRICS, Density, Share
 from benchbox.analysis.disturbances import Disturbance
 from benchbox.analysis.scaling import Scaling
+from benchbox.analysis.sizes import Sizes, Weight
 from benchbox.analysis.statistics import Difference, Interval, Ratio, Slope
 from benchbox.analysis.summary import Absent, Row, Summary, Table
 from benchbox.analysis.verdicts import TOLERANCE, Control
@@ -396,6 +397,74 @@ def density_answer(density: Density) -> str:
 
 def _instance_of(share: Share) -> str:
     return f"instance of {plain(share.display)}"
+
+
+#: The columns of the table of formats: the size's name, what it is called.
+SIZES: Final = {
+    "allocated": "on the disk",
+    "apparent": "length",
+    "part.format": "of it the format",
+    "part.content": "of it the content",
+    "gzip": "sent, gzip -6",
+    "zstd": "sent, zstd -3",
+    "incremental": "a second image",
+    "build": "made in",
+    "convert": "of it converted in",
+}
+
+
+def size_value(weight: Weight, name: str) -> str:
+    """Return a number of a format as people read it."""
+    return format_value(weight.numbers.get(name), "s" if name in ("build", "convert") else "B")
+
+
+def sizes_answer(sizes: Sizes) -> str:
+    """Return in a few sentences what the image weighs: least, most, one more instance, what a guest needs besides."""
+    own = [weight for weight in sizes.weights if weight.is_format and not weight.parts.get("base")]
+    own.sort(key=lambda weight: weight.numbers["allocated"])
+    sentences = []
+    if sizes.content_bytes is not None:
+        sentences.append(f"The image has {format_value(sizes.content_bytes, 'B')} of content.")
+    if own:
+        least, most = (f"{plain(w.display)} {size_value(w, 'allocated')}" for w in (own[0], own[-1]))
+        sentences.append(f"On the disk it takes least as {least}" + (f", most as {most}." if len(own) > 1 else "."))
+    sentences += [_instance_text(weight) for weight in sizes.weights if weight.instances]
+    boot = [weight for weight in sizes.weights if not weight.is_format and not weight.is_host]
+    if boot:
+        parts = _listed([f"{plain(weight.display)} {size_value(weight, 'allocated')}" for weight in boot])
+        sentences.append(f"A guest needs besides: {parts}.")
+    host = [f"{plain(weight.display)} {size_value(weight, 'allocated')}" for weight in sizes.weights if weight.is_host]
+    if host:
+        sentences.append(f"Installed on the host for nothing else: {_listed(host)}.")
+    return " ".join(sentences)
+
+
+def _instance_text(weight: Weight) -> str:
+    count = max(weight.instances)
+    total = weight.instances[count]
+    each = f", {format_value(round(total / count), 'B')} each" if count > 1 else ""
+    return f"{count} instances over {plain(weight.display)} took {format_value(total, 'B')} after they ran{each}."
+
+
+def sizes_lines(sizes: Sizes) -> list[str]:
+    """Return one line a format with all that is known of it."""
+    return [
+        f"{plain(weight.display)}: "
+        + ", ".join(f"{text} {size_value(weight, name)}" for name, text in SIZES.items() if name in weight.numbers)
+        for weight in sizes.weights
+        if not weight.is_host
+    ]
+
+
+def _parts_text(parts: Mapping[str, float]) -> str:
+    return ", ".join(f"{part} {format_value(size, 'B')}" for part, size in parts.items() if size)
+
+
+def sizes_alt(sizes: Sizes) -> str:
+    """Return in words what the figure of the sizes shows."""
+    parts = {weight.display: _parts_text(weight.parts) for weight in sizes.weights if weight.parts}
+    bars = (f"{plain(display)} {text}" for display, text in parts.items())
+    return f"What each format takes on the disk: {'; '.join(bars)}."
 
 
 def scaling_alt(scaling: Scaling) -> str:
