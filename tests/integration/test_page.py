@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchbox.analysis.statistics import median
-from benchbox.record import Sample
+from benchbox.record import CellRecord, Sample
 from benchbox.report.page import write_page
 from tests.report.browser import EXECUTABLE, Browser, browser
 from tests.report.records import STAGES_NS, environment, evil_run, failed, manifest, sample, samples, write_run
@@ -70,6 +70,23 @@ def test_many_environments_stick_out_nowhere(tab: Browser, tmp_path: Path, width
     tab.open(write_page(folder, tmp_path / "page.html"), width)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.evaluate("document.querySelectorAll('td[data-cell]').length") == len(labels) * len(stages)
+
+
+def test_many_cells_with_long_names_stay_on_the_page(tab: Browser, tmp_path: Path) -> None:
+    """What is wider than the page scrolls by itself."""
+    names = [f"kernel-operation-{number}-seconds-0.5-batches-20" for number in range(8)]
+    labels = ("native", "container", "vm")
+    cells = [CellRecord(id=f"{label}/{name}", environment=label, workload=name) for name in names for label in labels]
+    taken = [
+        sample(label, number, workload=name, noise={"load1": 1.0})
+        for number in range(1, 7)
+        for name in names
+        for label in labels
+    ]
+    folder = write_run(tmp_path / "run", manifest(rounds=6, cells=cells), taken)
+    tab.open(write_page(folder, tmp_path / "page.html"), 1400)
+    assert tab.problems == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 1400
 
 
 def test_numbers_on_the_page_are_the_records(tab: Browser, page: Path) -> None:
