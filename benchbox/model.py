@@ -36,6 +36,10 @@ EXACT: Final = "size."
 #: a path, or the number of an open descriptor.
 READY_VARIABLE: Final = "BENCHBOX_READY"
 
+#: The key of ``Outcome.applied`` under which an environment hands on what the device below /data had transferred when
+#: the command ended, where that is not the end of all. It is no part of a record.
+DEVICE_STAT: Final = "device_stat"
+
 #: How much of a workload's output and of a guest's console is kept, from the end.
 OUTPUT_TAIL_BYTES: Final = 64 * 1024
 

@@ -10,7 +10,7 @@ import pytest
 from benchbox import engine
 from benchbox.caches import Seen
 from benchbox.engine import ABANDON_AFTER, Engine, PlannedCell
-from benchbox.model import Command, Counter, Metric, Outcome, Running, Status
+from benchbox.model import Command, Counter, Metric, NotDone, Outcome, Running, Status
 from benchbox.record import Sample
 from benchbox.together import Sight
 
@@ -405,3 +405,14 @@ def test_reasons_that_differ_in_numbers_only_are_alike() -> None:
     """Pids, sizes and times change from one failure to the next."""
     assert engine.alike("killed after 12.5 s (pid 77)") == engine.alike("killed after 9.1 s (pid 8123)")
     assert engine.alike("killed") != engine.alike("timed out")
+
+
+def test_work_that_was_not_done_is_a_reason_of_its_own(bench: Bench) -> None:
+    """Not one about the output: that was what it should be."""
+
+    def parse(outcome: Outcome) -> tuple[Metric, ...]:
+        raise NotDone("a cache took the bytes")
+
+    cell = dataclasses.replace(bench.engine()._cells["a/w"], parse=parse)
+    sample = engine.sample_of(cell, engine._Place(1, 0, None), "now", OK, engine.Around())
+    assert (sample.status, sample.reason, sample.metrics) == ("invalid", "a cache took the bytes", {})

@@ -16,6 +16,7 @@ from benchbox.analysis.density import Density, densities
 from benchbox.analysis.disturbances import Disturbance, disturbances
 from benchbox.analysis.floor import Floor, floors, within_floor
 from benchbox.analysis.parity import Parity, parity
+from benchbox.analysis.plausibility import too_fast
 from benchbox.analysis.samples import (
     DEFAULT_METRIC,
     Taken,
@@ -344,6 +345,7 @@ def _judgement(
     """Compare every cell with the baseline's of the same workload and parameters."""
     again = control_label(manifest.baseline) if manifest.scenario.get("control") else None
     bases = {_table_key(cell.row): cell for cell in cells if cell.row.label == manifest.baseline}
+    cells = [_plausible(cell, bases.get(_table_key(cell.row)), manifest.seed) for cell in cells]
     pairs = [_Pair(cell, bases.get(_table_key(cell.row)), cell.row.label == again) for cell in cells]
     controls = _controls(pairs, manifest)
     trusted = _trusted(controls.values())
@@ -359,6 +361,22 @@ def _judgement(
             row = replace(row, verdict=_verdict(pair, row, why, comparisons, manifest.seed, tuple(around)))
         rows.append(row)
     return _Judgement(rows, controls, comparisons, trusted)
+
+
+def _plausible(cell: _Measured, base: _Measured | None, seed: int) -> _Measured:
+    """Return ``cell``, without its numbers where they cannot be true beside those of ``base``."""
+    row = cell.row
+    if base is None or base is cell or not (row.ok and base.row.ok):
+        return cell
+    ratio = st.paired_ratio(cell.values, base.values, seed)
+    reason = too_fast(row.metric, row.direction, row.kind, base.row.kind, ratio)
+    if reason is None:
+        return cell
+    bare = replace(
+        row, ok=0, median=None, interval=None, minimum=None, maximum=None, p90=None, mad=None, iqr=None, outliers=0,
+        failures=(*row.failures, Failure("invalid", reason, row.ok)),
+    )  # fmt: skip
+    return _Measured(bare, {})
 
 
 _UNTRUSTED = "the run is not trusted: its baseline differs from itself"

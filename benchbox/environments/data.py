@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from benchbox.errors import BenchboxError, EnvironmentFailure, UnavailableError
 from benchbox.linux import blockdev, mounts, processes
 from benchbox.linux.blockdev import Backing
-from benchbox.model import DataSpec, Outcome, Running, Workspace
+from benchbox.model import DEVICE_STAT, DataSpec, Outcome, Running, Workspace
 from benchbox.units import format_size
 
 #: Where it is inside.
@@ -266,10 +266,13 @@ class WithData:
         with self._stack:
             found = self._running.wait()
             # Before anything is written for it that it did not have written itself.
-            seen = blockdev.counters(self._where, self._before, blockdev.look(self._where))
+            after = blockdev.look(self._where)
         blockdev.settle(self._data.place)
+        applied = dict(found.applied)
+        if stat := applied.pop(DEVICE_STAT, None):
+            after = blockdev.parse(stat)
         return replace(
             found,
-            counters=(*found.counters, *seen),
-            applied={**found.applied, "data": self._data.told(self._spec, self._where)},
+            counters=(*found.counters, *blockdev.counters(self._where, self._before, after)),
+            applied={**applied, "data": self._data.told(self._spec, self._where)},
         )

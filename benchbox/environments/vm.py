@@ -24,7 +24,8 @@ from benchbox.environments.sizes import Size
 from benchbox.errors import EnvironmentFailure, ImageError, UnavailableError
 from benchbox.images import GuestKernel
 from benchbox.images.store import cache_folder
-from benchbox.linux import cgroups, processes
+from benchbox.linux import blockdev, cgroups, processes
+from benchbox.linux.blockdev import Backing
 from benchbox.linux.cgroups import Layout
 from benchbox.model import (
     READY_VARIABLE,
@@ -187,6 +188,7 @@ class GuestPlan:
     scratch: Path
     firmware: Firmware | None
     image: Image
+    device: Backing
     root_disk: Path | None = None
 
     def applied(self) -> dict[str, Any]:
@@ -265,14 +267,17 @@ class Orders:
         """Return the order of a fresh guest for ``command`` (None: for a proof), with the disk ``data``."""
         plan, number = self._plan, self.number() if number is None else number
         spec = replace(self._spec(hardware, number), initramfs=str(plan.initramfs_for(command)))
+        if data:
+            spec = replace(spec, data_disk=str(data), data_cache=plan.options.disk_cache)
         order = GuestOrder(
-            replace(spec, data_disk=str(data), data_cache=plan.options.disk_cache) if data else spec,
+            spec,
             command and replace(command, env={**command.env, READY_VARIABLE: _READY_PATH}),
             plan.options.proof_timeout_s if command is None else plan.options.boot_timeout_s,
             plan.cgroup_base,
             f"{plan.label}-{number}",
             plan.mems,
             plan.resources.cpu_quota,
+            device_stat=str(plan.device.stat) if data and plan.device.stat else None,
         )
         return self._joined(order)
 
@@ -442,6 +447,7 @@ def _plan(
         workspace.scratch,
         _firmware(options),
         image,
+        blockdev.backing(workspace.scratch),
         root_disk,
     )
 

@@ -200,6 +200,8 @@ class Guest:
             # The byte came first, but perhaps after this wake-up: it must not look later than the end.
             self._sockets.take("ready", at_ns)
             seen.stamp("exited", at_ns)
+            # Not later: QEMU flushes what it holds back when it ends, and the command has not waited for that.
+            seen.device_stat = _text_of(self.order.device_stat)
             self._set_deadline(FINISH_TIMEOUT_S)
         if control.pongs > pongs:
             seen.latencies_ns.append(at_ns - self._pinged_ns)
@@ -370,6 +372,13 @@ class Guest:
         except OSError:
             return reason
         return f"{reason}; QEMU says: {lines}" if lines else reason
+
+
+def _text_of(path: str | None) -> str | None:
+    """Return what is in the file ``path``, None where there is none."""
+    with contextlib.suppress(OSError):
+        return Path(path).read_text() if path else None
+    return None
 
 
 def _make_disk(spec: GuestSpec) -> None:

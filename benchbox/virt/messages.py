@@ -17,6 +17,7 @@ class GuestOrder:
 
     ``command`` None asks for a proof only: the guest is ended at the agent's first byte. ``boot_timeout_s`` is the
     deadline from the request to the command's exec (or to that byte). ``log`` is where libvirt keeps QEMU's messages.
+    ``device_stat`` is a file to read at the command's end: what the device below its /data has transferred.
     The cgroup is ``cgroup_base/cgroup_leaf`` in each hierarchy; ``mems`` are its memory nodes.
     """
 
@@ -28,6 +29,7 @@ class GuestOrder:
     mems: str = "0"
     cpu_quota: float | None = None
     log: str | None = None
+    device_stat: str | None = None
 
     def cgroups(self, layout: Layout) -> CgroupPlan:
         """Return the groups of this guest: QEMU is confined to its CPUs and accounted, its memory is not limited."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from benchbox.linux import cgroups
 from benchbox.linux.cgroups import CgroupPlan
 from benchbox.linux.processes import describe_status
-from benchbox.model import STAGES, Counter, Outcome, Status
+from benchbox.model import DEVICE_STAT, STAGES, Counter, Outcome, Status
 from benchbox.units import format_cpu_list, parse_cpu_list
 from benchbox.virt.channels import Console, Control, Tail
 from benchbox.virt.domain import DISK, NIC, ROOT_DISK, DomainType, data_disk_text, is_machine
@@ -27,8 +27,9 @@ _KVM_SIGNATURE: Final = "KVMKVMKVM"
 class Observed:
     """Everything that is known of one guest so far.
 
-    ``failure`` is the first thing that went wrong. ``live`` is what libvirt says of the running domain, ``kvm_enabled``
-    what QEMU itself says of KVM; empty and None until they are asked.
+    ``failure`` is the first thing that went wrong, ``device_stat`` what the order's file said at the command's end.
+    ``live`` is what libvirt says of the running domain, ``kvm_enabled`` what QEMU itself says of KVM; empty and None
+    until they are asked.
     """
 
     requested_ns: int = 0
@@ -41,6 +42,7 @@ class Observed:
     live: dict[str, Any] = field(default_factory=dict)
     kvm_enabled: bool | None = None
     cgroup_texts: dict[str, str] = field(default_factory=dict)
+    device_stat: str | None = None
 
     def stamp(self, stage: str, at_ns: int) -> None:
         """Note when ``stage`` was over; the first time counts."""
@@ -132,6 +134,8 @@ def _applied(seen: Observed, plan: CgroupPlan) -> dict[str, Any]:
     applied: dict[str, Any] = dict(cgroups.applied(plan, seen.cgroup_texts))
     if seen.live:
         applied["domain"] = {**seen.live, "query_kvm_enabled": seen.kvm_enabled}
+    if seen.device_stat is not None:
+        applied[DEVICE_STAT] = seen.device_stat
     facts = seen.control.facts
     if facts:
         memory = facts.get("memory_bytes", "")

@@ -35,20 +35,27 @@ def reached_bytes(counters: Sequence[Counter], way: Way) -> tuple[float, str] | 
     return min(found, default=None)
 
 
-def check(counters: Sequence[Counter], way: Way, moved_bytes: int) -> float | None:
+def check(counters: Sequence[Counter], way: Way, moved_bytes: int, before_bytes: int = 0) -> float | None:
     """Return the share of ``moved_bytes`` that may have been moved, None where nothing can tell.
 
-    Raises NotDone where that is too little.
+    ``before_bytes`` were moved the same way before what is asked about: they cannot stand in for it. Raises NotDone
+    where it is too little.
     """
     bound = reached_bytes(counters, way)
     if bound is None or moved_bytes <= 0:
         return None
     found_bytes, source = bound
-    share = found_bytes / moved_bytes
+    share = max(0.0, found_bytes - before_bytes) / moved_bytes
     if share < LEAST_SHARE:
-        end = "reached the device" if way == "written" else "came from the device"
-        raise NotDone(
-            f"{format_size(moved_bytes)} were {way}, at most {format_size(found_bytes)} of it {end} ({source}): "
-            f"{'a cache took them, or flushes were dropped' if way == 'written' else 'a cache had them'}"
-        )
+        raise NotDone(_reason(way, moved_bytes, found_bytes, before_bytes, source))
     return share
+
+
+def _reason(way: Way, moved_bytes: int, found_bytes: float, before_bytes: int, source: str) -> str:
+    end = "reached the device" if way == "written" else "came from the device"
+    first = f" after {format_size(before_bytes)} that were laid out" if before_bytes else ""
+    cause = "a cache took them, or flushes were dropped" if way == "written" else "a cache had them"
+    return (
+        f"{format_size(moved_bytes)} were {way}{first}, at most {format_size(found_bytes)} in all {end} ({source}): "
+        f"{cause}"
+    )

@@ -222,3 +222,32 @@ def test_a_metric_depends_on_what_its_workload_asks_of() -> None:
     assert metric_scopes("memory.touch") == metric_scopes("kernel.switch") == ("kernel", "cpu")
     assert set(metric_scopes("cpu.elapsed")) == set(metric_scopes("cpu.per_cpu_s")) == {"kernel", "cpu"}
     assert set(metric_scopes("command.rate")) == {"kernel", "cpu", "files"}
+
+
+def written(**vm: Any) -> Parity:
+    """Return the parity of a run whose samples have a /data, the guest's as ``vm`` says."""
+    folder = {"data": "bind of a fresh folder on ext4, vda"}
+    domain = {**GUEST["domain"], "data_disk": "virtio, raw, cache none, io native", **vm}
+    guest_s = {"data": "ext4 on a disk whose file lies on ext4, vda", "domain": domain}
+    return compared(changed={"native": folder, "container": folder, "vm": guest_s})
+
+
+def test_a_disk_is_what_is_compared_with_a_folder() -> None:
+    """It is told how the host's cache is left out; nothing is void for it."""
+    found = written()
+    assert state(found, "data folder", "container") == "same"
+    assert state(found, "data folder", "vm") == "by design"
+    assert "data folder" not in found.voided("vm", "disk.write.bandwidth")
+    assert state(compared(), "data folder", "vm") == "same"
+
+
+def test_a_disk_that_drops_flushes_voids_what_is_said_of_files() -> None:
+    """Sabotage: cache unsafe, which no interval and no speed shows; beside another guest, too."""
+    found = written(data_disk="virtio, raw, cache unsafe, io threads")
+    assert state(found, "data folder", "vm") == "differs"
+    assert "data folder" in found.voided("vm", "disk.write.bandwidth")
+    assert "data folder" not in found.voided("vm", "startup.ready")
+    both = [
+        {**GUEST, "data": "x", "domain": {**GUEST["domain"], "data_disk": f"cache {m}"}} for m in ("none", "unsafe")
+    ]
+    assert state(siblings(both[0], both[1], disk_cache="unsafe"), "data folder", "other") == "differs"

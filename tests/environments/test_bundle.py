@@ -89,3 +89,10 @@ def test_the_file_says_what_the_configuration_says() -> None:
     for basis in (BASIS, changed(seccomp=None)):
         seccomp = None if basis.seccomp is None else json.dumps(basis.seccomp)
         assert json.loads(bundle.text(told(basis=basis), seccomp)) == told(basis=basis)
+
+
+def test_data_is_one_bind_more() -> None:
+    """At /data, for whoever asks for it."""
+    found = bundle.config(COMMAND, BASIS, Path("/root"), "/run/leaf", "3", None, Path("/scratch/data"))
+    added = [mount for mount in found["mounts"] if mount not in told()["mounts"]]
+    assert added == [{"destination": "/data", "type": "bind", "source": "/scratch/data", "options": ["bind"]}]

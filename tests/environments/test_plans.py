@@ -233,3 +233,13 @@ def test_a_guest_needs_its_kernel_and_three_times_its_image() -> None:
     assert 144 << 20 < needed_bytes <= 192 << 20
     assert vm.enough_memory_bytes(needed_bytes) == 192 << 20
     assert vm.least_memory_bytes(51 << 20, 2 << 20) <= 64 << 20
+
+
+def test_the_data_of_a_container_is_bound_and_native_s_plan_knows_nothing_of_it() -> None:
+    """One mount more; the session binds it into native's root, which has no mounts of its own."""
+    plain = in_container()
+    bound = container_plan(COMMAND, PREPARED, "s1", GROUPS, (1, 2), Options(**{}), Path("/scratch/data"))
+    assert [step for step in bound.mounts if step not in plain.mounts] == [
+        MountStep("bind", "/data", Path("/scratch/data"))
+    ]
+    assert replace(bound, mounts=plain.mounts) == plain

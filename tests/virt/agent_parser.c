@@ -13,5 +13,6 @@ int main(void)
     for (int word = 0; word < request.argc; word++) printf("argv=%s%c", request.argv[word], 0);
     for (int word = 0; word < request.envc; word++) printf("env=%s%c", request.env[word], 0);
     printf("cwd=%s%cuid=%lu%cgid=%lu%c", request.cwd, 0, request.uid, 0, request.gid, 0);
+    if (request.data) printf("data=%s%c", request.data, 0);
     return request.argv[request.argc] || request.env[request.envc];
 }

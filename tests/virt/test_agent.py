@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchbox.errors import EnvironmentFailure
-from benchbox.model import Command
-from benchbox.virt.frames import MAX_PAYLOAD_BYTES, run_request
+from benchbox.model import Command, DataSpec
+from benchbox.virt.frames import MAX_PAYLOAD_BYTES, RUN, Frame, run_request
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "benchbox" / "native" / "agent.c"
@@ -57,6 +57,13 @@ def test_the_agent_understands_what_the_host_asks(parser: Path, argv: list[bytes
 
     expected = [b"argv=" + word for word in argv] + [b"env=" + name + b"=" + env[name] for name in env]
     assert parse(parser, run_request(command, uid=1, gid=2).encoded()) == [*expected, b"cwd=/tmp", b"uid=1", b"gid=2"]
+
+
+def test_the_agent_understands_which_disk_is_data(parser: Path) -> None:
+    """By its serial number, and only where the command asks for one; an empty one is none."""
+    request = run_request(Command(("/x",), data=DataSpec(1 << 20)))
+    assert parse(parser, request.encoded()) == [b"argv=/x", b"cwd=/", b"uid=0", b"gid=0", b"data=benchbox-data"]
+    assert parse(parser, Frame(RUN, b"argv=/x\0data=\0").encoded()) is None
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -42,6 +42,7 @@ GUESTS = {
     ),
     "domain-nic": replace(EMULATED, nic=True, environment={}),
     "domain-disk": replace(EMULATED, disk="/scratch/vm-1.raw", disk_bytes=64 << 20, machine="pc", environment={}),
+    "domain-data": replace(EMULATED, data_disk="/scratch/data-vm-1/disk.raw", environment={}),
     "domain-arm": replace(EMULATED, arch="aarch64", machine="virt", environment={}),
 }
 
@@ -103,6 +104,8 @@ def test_what_is_asked_for_is_read_back() -> None:
         ({"nic": True}, {"nics": [NIC]}),
         ({"disk": "/a.raw"}, {"extra_disks": [DISK]}),
         ({"root_disk": "/root.ext4"}, {"root_disk": ROOT_DISK, "root_disk_file": "/root.ext4"}),
+        ({"data_disk": "/a.raw"}, {"data_disk": "virtio, raw, cache none, io native"}),
+        ({"data_disk": "/a.raw", "data_cache": "unsafe"}, {"data_disk": "virtio, raw, cache unsafe, io threads"}),
     ],
 )
 def test_each_option_is_read_back(options: dict[str, Any], found: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchbox.linux.cgroups import CgroupPlan, Group
-from benchbox.model import Outcome
+from benchbox.model import DEVICE_STAT, Outcome
 from benchbox.virt import verdict
 from benchbox.virt.channels import Console, Control, Tail
 from tests.virt.observations import FACTS, LIVE, ORDER, STAGES, observed
@@ -55,6 +55,7 @@ def ended(**fields: int) -> Control:
         ({"live": {**LIVE, "extra_disks": ["x"]}}, "invalid", "disks: asked for [], in force ['x']"),
         ({"live": {**LIVE, "root_disk": "x"}}, "invalid", "root disk: asked for None, in force x"),
         ({"live": {**LIVE, "root_disk_file": "/x"}}, "invalid", "file of the root disk: asked for None, in force /x"),
+        ({"live": {**LIVE, "data_disk": "x"}}, "invalid", "disk of /data: asked for None, in force x"),
         ({"kvm_enabled": True}, "invalid", "KVM in use: asked for False, in force True"),
     ],
 )
@@ -170,3 +171,21 @@ ESI=00000000 EDI=00000000
     expected = "KVM internal error. Suberror: 1; qemu-system-x86_64: emulation failure"
     assert verdict.log_messages(log, limit=2) == expected
     assert verdict.log_messages("") == ""
+
+
+def test_another_cache_mode_than_asked_for_is_invalid() -> None:
+    """Sabotage: libvirt or a hook of the host's makes the disk of /data one that drops flushes."""
+    order = replace(ORDER, spec=replace(ORDER.spec, data_disk="/x.raw"))
+    modes = {
+        mode: {**LIVE, "data_disk": f"virtio, raw, cache {mode}"} for mode in ("none, io native", "unsafe, io threads")
+    }
+    found = {mode: verdict.outcome(order, observed(live=live), NO_GROUPS) for mode, live in modes.items()}
+    assert found["none, io native"].status == "ok"
+    assert found["unsafe, io threads"].status == "invalid"
+    assert "cache unsafe" in str(found["unsafe, io threads"].reason)
+
+
+def test_the_device_is_handed_on_as_it_was_at_the_command_s_end() -> None:
+    """Under a key that whoever made /data takes out again."""
+    assert judge(device_stat="1 2 3").applied[DEVICE_STAT] == "1 2 3"
+    assert DEVICE_STAT not in judge().applied
