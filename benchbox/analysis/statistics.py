@@ -206,8 +206,11 @@ def paired_difference(
         return Difference(estimate, None, None, len(logs))
     import numpy as np
 
-    resampled = np.exp(_resampled_means(own, seed, resamples)) - np.exp(_resampled_means(base, seed, resamples))
-    low, high = _interval(resampled, len(logs), confidence)
+    owns, bases = _resampled_means(own, seed, resamples), _resampled_means(base, seed, resamples)
+    low, high = _interval(np.exp(owns) - np.exp(bases), len(logs), confidence)
+    # Both are interpolated between resamples, so that at the border of "no effect" they might disagree.
+    ratio_low, ratio_high = _interval(owns - bases, len(logs), confidence)
+    low, high = max(low, 0.0) if ratio_low > 0 else low, min(high, 0.0) if ratio_high < 0 else high
     return Difference(estimate, min(low, estimate), max(high, estimate), len(logs))
 
 
