@@ -37,6 +37,7 @@ PROGRAMS: Final[dict[str, Sequence[str]]] = {
     "micro": HOSTED,
     "steady": HOSTED,
     "files": HOSTED,
+    "pingpong": HOSTED,
 }
 
 #: The numbers of the system calls, by architecture and name, for the seccomp filter (``benchbox/linux/seccomp.py``).

@@ -15,6 +15,7 @@ from benchbox import together
 from benchbox.caches import Seen
 from benchbox.model import HEADLINE_METRICS, Command, Counter, Metric, NotDone, Outcome, Running, Session, Status
 from benchbox.record import AbandonedCell, CounterValue, Instance, Iterations, MetricValue, Sample
+from benchbox.served import ClientCommand, Clients, Served
 from benchbox.together import Sight, Together
 from benchbox.workloads import stages
 from benchbox.workloads.derived import derived_metrics
@@ -31,7 +32,8 @@ class PlannedCell:
     """One cell as the loop needs it: where it runs, what, and how to read the outcome.
 
     ``parallel`` instances of it are started at one moment and are one sample; None is one alone. ``left_out`` says why
-    it is not to be measured here.
+    it is not to be measured here. ``client`` returns for a server's address the command that puts load on it; None is
+    a workload without a client.
     """
 
     id: str
@@ -42,6 +44,7 @@ class PlannedCell:
     parse: Callable[[Outcome], tuple[Metric, ...]]
     parallel: int | None = None
     left_out: str | None = None
+    client: ClientCommand | None = None
 
 
 class Conditions(Protocol):
@@ -122,7 +125,9 @@ class Engine:
         sink: Sink,
         emit: Emit,
         abandoned: Sequence[AbandonedCell] = (),
+        clients: Clients | None = None,
     ) -> None:
+        self._clients = clients
         self._cells = {cell.id: cell for cell in cells}
         self._order, self._sessions, self._conditions = order, sessions, conditions
         self._sink, self._emit = sink, emit
@@ -181,6 +186,8 @@ class Engine:
 
     def _start(self, cell: PlannedCell) -> Running:
         session = self._sessions[cell.environment]
+        if cell.client and self._clients:
+            return Served(session, cell.command, cell.client, self._clients)
         if not cell.parallel:
             return session.start(cell.command)
         return Together(session, cell.command, cell.parallel, self._conditions.occupancy())
@@ -254,7 +261,11 @@ def _metrics(cell: PlannedCell, outcome: Outcome, instances: Sequence[Outcome]) 
     if instances:
         return together.metrics(instances, cell.parse)
     own = {metric.name: metric for metric in cell.parse(outcome)}
-    return stages.stage_metrics(outcome) | own | derived_metrics(cell.workload, cell.command, outcome, own)
+    started = stages.stage_metrics(outcome)
+    if cell.client:
+        # It is about what the client saw; the server's start is not what is compared.
+        started = {name: metric for name, metric in started.items() if name not in HEADLINE_METRICS}
+    return started | own | derived_metrics(cell.workload, cell.command, outcome, own)
 
 
 def _instance(outcome: Outcome, first_ns: int) -> Instance:

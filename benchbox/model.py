@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 Status = Literal["ok", "failed", "invalid", "skipped"]
 Direction = Literal["lower", "higher"]
@@ -209,12 +209,44 @@ class LedgerWriter(Protocol):
 
 
 @dataclass(frozen=True)
+class Link:
+    """The way from a load client to what an environment serves at ``address``.
+
+    ``path`` is ``bridge`` (a bridge of benchbox's own, in network namespaces of its own) or ``host`` (the host's own
+    network, by loopback), ``end`` what the environment has of it: ``veth``, ``tap`` or ``loopback``. ``namespace`` is a
+    descriptor of the network namespace that the environment's process joins (for a guest: QEMU), ``client`` of the
+    client's; None is the host's. ``device`` and ``mac`` are a guest's network card.
+    """
+
+    path: Literal["bridge", "host"]
+    end: Literal["veth", "tap", "loopback"]
+    address: str
+    namespace: int | None = None
+    client: int | None = None
+    device: str | None = None
+    mac: str | None = None
+
+    def applied(self) -> dict[str, str]:
+        """Return what of it goes into a record."""
+        return {"path": self.path, "end": self.end, "address": self.address}
+
+
+class LinkMaker(Protocol):
+    """Makes links to the bridge of a run; each raises BenchboxError where this host cannot."""
+
+    def veth(self) -> Link: ...
+
+    def tap(self) -> Link: ...
+
+
+@dataclass(frozen=True)
 class Workspace:
     """What one run owns on this host.
 
     ``scratch`` holds per-sample folders, on the file system of the image store; ``runtime`` is a short path for
     sockets; ``cgroup_name`` is the folder of this run below each cgroup hierarchy's base; ``cpus`` are the CPUs that
     environments may use, ``harness_cpus`` those for benchbox itself (never empty, disjoint where the host has enough).
+    ``links`` makes the links of environments that serve a load client.
     """
 
     run_id: str
@@ -224,6 +256,7 @@ class Workspace:
     cpus: tuple[int, ...]
     harness_cpus: tuple[int, ...]
     ledger: LedgerWriter
+    links: LinkMaker | None = None
 
 
 class Running(Protocol):
@@ -257,6 +290,14 @@ class Session(Protocol):
         They can then be made cold or warm. Empty where that is not known: it cannot be measured cold then."""
 
 
+@runtime_checkable
+class LinkedSession(Session, Protocol):
+    """A session whose commands a load client can reach; ``link`` is None where it has no link."""
+
+    @property
+    def link(self) -> Link | None: ...
+
+
 class Environment(Protocol):
     """A kind of place where a workload runs; one module and one row in ``environments.TABLE``."""
 
@@ -284,3 +325,13 @@ class Workload(Protocol):
 
     def parse(self, outcome: Outcome) -> tuple[Metric, ...]:
         """Read the metrics. Raises ValueError that says what of the output is wrong."""
+
+
+class ServingWorkload(Workload, Protocol):
+    """A server, and a client outside of the environment that puts load on it.
+
+    ``command`` stays and says when it can be asked; ``parse`` reads the client's output.
+    """
+
+    def client(self, params: Mapping[str, Any], address: str) -> Command:
+        """Return the client's command, from the same image, for a server at ``address``."""

@@ -547,6 +547,7 @@ def _cross_problems(document: Document) -> Iterator[Problem]:
     yield from _package_problems(document)
     yield from _own_image_problems(document)
     yield from _format_problems(document)
+    yield from _link_problems(document)
     image = document.value.get("image", "minimal")
     if isinstance(image, str) and image not in images.TABLE:
         hint = near(image, images.TABLE)
@@ -665,6 +666,27 @@ def _format_problems(document: Document) -> Iterator[Problem]:
         if name != _WEIGHS:
             key = ("workloads", index)
             yield Problem(document.line_of(key), key, f"{name} cannot run in a format", f"use {_WEIGHS}, alone")
+
+
+def _link_problems(document: Document) -> Iterator[Problem]:
+    """A workload with a client needs a link in every environment, and is measured alone."""
+    names = [entry.get("name") for _, entry in _mappings(document.value, "workloads")]
+    serving = next((name for name in names if name in workloads.SERVING), None)
+    if serving is None:
+        return
+    for index, entry in _mappings(document.value, "environments"):
+        kind = entry.get("kind")
+        if kind in environments.KINDS and entry.get("link", "none") == "none":
+            key: KeyPath = ("environments", index)
+            can = "link" in environments.options_model(kind).model_fields
+            hint = (
+                "write it as {kind: " + str(kind) + ", link: bridge}" if can else "measure it in a scenario without it"
+            )
+            text = f"'{serving}' has a client, to which this environment has no link"
+            yield Problem(document.line_of(key), key, text, hint)
+    if document.value.get("parallel", [1]) not in (1, [1]):
+        key = ("parallel",)
+        yield Problem(document.line_of(key), key, f"'{serving}' has a client, which asks one server alone")
 
 
 def _kernel_problems(document: Document) -> Iterator[Problem]:

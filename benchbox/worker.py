@@ -22,11 +22,12 @@ from typing import Any, Final
 from benchbox import caches, host, images, record
 from benchbox.caches import Cache, Seen
 from benchbox.engine import Engine, PlannedCell, stored_counters
-from benchbox.environments import environment
+from benchbox.environments import clients, environment
 from benchbox.errors import BenchboxError, EnvironmentFailure, RecordError, UnavailableError
 from benchbox.linux import cgroups, mounts, occupancy, processes
 from benchbox.linux.ledger import Ledger
-from benchbox.model import EnvironmentSpec, Image, Session, Workspace
+from benchbox.linux.links import Links
+from benchbox.model import Command, EnvironmentSpec, Image, Session, Workspace
 from benchbox.noise import NoiseMeter, between
 from benchbox.record import EnvironmentRecord, ImageRecord, Manifest, RunFolder, Sample
 from benchbox.scenario import (
@@ -42,7 +43,7 @@ from benchbox.scenario import (
     too_large,
 )
 from benchbox.together import Sight
-from benchbox.workloads import bound
+from benchbox.workloads import SERVING, bound
 
 Job = Mapping[str, Any]
 Emit = Callable[[Mapping[str, Any]], None]
@@ -136,6 +137,7 @@ class Measurement:
         image = images.open_image(self._scenario.image, lambda what: self._emit({"event": "prepare", "what": what}))
         folder = self._folder = self._open_record(image)
         with ExitStack() as stack, record.SampleWriter(folder) as writer:
+            workspace = replace(workspace, links=stack.enter_context(Links()))
             prepared = self._prepare(stack, image, workspace)
             self._update(folder, environments=prepared.records)
             available_bytes = host.available_memory_bytes()
@@ -147,8 +149,9 @@ class Measurement:
             conditions = HostConditions(self._scenario.settle_ms, prepared.caches, workspace.cgroup_name)
             abandoned = record.read_manifest(folder).abandoned
             self._engine = Engine(
-                planned, order, prepared.sessions, conditions, writer, self._noting(folder), abandoned
-            )
+                planned, order, prepared.sessions, conditions, writer, self._noting(folder), abandoned,
+                stack.enter_context(clients.opened(image, workspace)) if any(c.client for c in planned) else None,
+            )  # fmt: skip
             _quiet_collector()
             end = self._engine.run(self._job["first_round"])
         return self._close(folder, end, prepared, self._engine)
@@ -326,7 +329,13 @@ def planned_cell(cell: Cell, scenario: Scenario, available_bytes: int | None = N
     return PlannedCell(
         cell.id, cell.environment, cell.workload, cell.params, command, parse,
         None if at_once is None else int(at_once), left_out(scenario, int(at_once or 1), available_bytes),
+        _client(cell.workload, spec_of(cell, scenario).params),
     )  # fmt: skip
+
+
+def _client(name: str, params: Mapping[str, str | int | float]) -> Callable[[str], Command] | None:
+    serving = SERVING.get(name)
+    return (lambda address: serving.client(params, address)) if serving else None
 
 
 def _quiet_collector() -> None:

@@ -15,7 +15,7 @@ LAYERS: Final = (
     ("cli", "__main__", "progress", "events", "completion", "terminal"),
     ("supervisor",),
     ("report", "analysis", "export"),
-    ("engine", "together", "caches", "worker", "forecast", "doctor"),
+    ("engine", "together", "served", "caches", "worker", "forecast", "doctor"),
     ("scenario", "starter", "document", "complaints", "plan", "record", "host", "noise"),
     ("environments", "workloads"),
     ("virt",),

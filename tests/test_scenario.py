@@ -121,7 +121,7 @@ def test_the_anatomy_of_a_container_changes_one_thing_at_a_time() -> None:
     assert changed.pop("bare") == {"root", "network", "seccomp", "without"}
     assert set(containers.pop("bare")["without"]) == set(PARTS)
     assert all(len(keys) == 1 for keys in changed.values())
-    assert {key for keys in changed.values() for key in keys} == set(whole) - {"hostname"}
+    assert {key for keys in changed.values() for key in keys} == set(whole) - {"hostname", "link"}
     left_out = [own["without"] for own in containers.values() if own["without"]]
     assert sorted(left_out) == sorted([part] for part in PARTS)
 
@@ -136,6 +136,7 @@ def test_the_anatomy_of_a_guest_changes_one_thing_at_a_time() -> None:
     changed = [{key for key in whole if whole[key] != own[key]} for own in guests.values()]
     assert all(len(keys) == 1 for keys in changed)
     others = {
+        "link",
         "accelerator",
         "uri",
         "kernel",
@@ -592,7 +593,7 @@ def test_the_schema_knows_each_environment_and_workload_with_its_options() -> No
         assert definitions[f"{name}-workload"]["additionalProperties"] is False
     assert schema["properties"]["environments"]["items"]["anyOf"][0] == {"enum": list(environments.KINDS)}
     assert schema["properties"]["workloads"]["items"]["anyOf"][0] == {
-        "enum": ["startup", "python", "redis", "floor", "idle", "light", "metadata", "image-size"]
+        "enum": [name for name in workloads.TABLE if name not in ("command", "disk", "copy-up")]
     }
     assert schema["required"] == ["name", "environments", "workloads"]
 
@@ -730,3 +731,28 @@ def test_formats_are_weighed_and_nothing_else_is(environments: str, workloads: s
         f"{NAME}environments: [format, {{kind: format, label: x, format: oci}}]\nworkloads: [image-size]\n", "x"
     )
     assert [spec.options["format"] for spec in whole.environments] == ["directory", "oci"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "hint"),
+    [
+        ("native", "write it as {kind: native, link: bridge}"),
+        ("vm", "write it as {kind: vm, link: bridge}"),
+        ("docker", "measure it in a scenario without it"),
+    ],
+)
+def test_a_workload_with_a_client_needs_a_link(entry: str, hint: str) -> None:
+    """It would fail in every sample."""
+    text = f"name: x\nenvironments:\n  - {{kind: container, link: bridge}}\n  - {entry}\nworkloads: [network-latency]\n"
+    error = refusal(text)
+    assert error.message == (
+        f"{FILE}:4: environments[1]: 'network-latency' has a client, to which this environment has no link"
+    )
+    assert error.hint == hint
+    assert loads(text.replace("network-latency", "startup"), FILE)
+
+
+def test_a_workload_with_a_client_is_measured_alone() -> None:
+    """Its client asks one server."""
+    text = "name: x\nparallel: [1, 2]\nenvironments: [{kind: native, link: bridge}]\nworkloads: [network-latency]\n"
+    assert "parallel: 'network-latency' has a client, which asks one server alone" in refusal(text).message

@@ -16,17 +16,21 @@ from benchbox.units import format_size
 State = Literal["same", "by design", "differs", "unknown"]
 
 #: What a metric depends on, and so which differences void a verdict on it.
-Scope = Literal["everything", "kernel", "cpu", "files", "nothing"]
+Scope = Literal["everything", "kernel", "cpu", "files", "network", "nothing"]
 
 UNKNOWN: Final = "unknown"
 #: How many programs of an image are named; all of them are compared.
 _SHOWN_BINARIES: Final = 12
 _SAME_TREE: Final = "Like for like: every format was made of the same tree."
 
+#: How the metrics begin that a client outside of the environment measures.
+_SEEN_BY_A_CLIENT: Final = ("network.", "redis.", "nginx.")
+
 _VOIDS: Final[Mapping[Scope, str]] = {
     "everything": "every verdict",
     "kernel": "verdicts on kernel-bound metrics: what differs may be the kernel, not the isolation",
     "cpu": "verdicts on CPU-bound metrics: what differs may be the processor",
+    "network": "verdicts on what a client saw: what differs may be the way to the server, not the isolation",
     "files": "verdicts on file-bound metrics: what differs may be the file system",
     "nothing": "nothing: it is a part of what is compared",
 }
@@ -81,6 +85,8 @@ def metric_scopes(metric: str) -> tuple[Scope, ...]:
 
     ``per_cpu_s`` and ``elapsed`` have a start in them as well, and so the kernel.
     """
+    if metric.startswith(_SEEN_BY_A_CLIENT):
+        return ("kernel", "cpu", "network")
     family, _, name = metric.partition(".")
     scopes = _SCOPES.get(family, ("kernel", "cpu", "files"))
     return tuple(dict.fromkeys(("kernel", *scopes))) if name in ("per_cpu_s", "elapsed") else scopes
@@ -111,7 +117,8 @@ def parity(manifest: Manifest, by_cell: Mapping[str, Sequence[Sample]]) -> Parit
         if record.state == "measured" and record.kind != FORMAT
     ]
     base = next((each for each in facts if each.label == manifest.baseline), facts[0] if facts else None)
-    aspects = tuple(_aspect(question, facts, base) for question in _QUESTIONS) if base else ()
+    asked = [question for question in _QUESTIONS if not question.optional or any(map(question.ask, facts))]
+    aspects = tuple(_aspect(question, facts, base) for question in asked) if base else ()
     if base is None and any(record.kind == FORMAT for record in manifest.environments):
         return Parity(manifest.baseline, True, _SAME_TREE, ())
     alike = not any(entry.state == "differs" for aspect in aspects for entry in aspect.entries)
@@ -185,12 +192,16 @@ class _Facts:
 
 @dataclass(frozen=True)
 class _Question:
-    """``by_design`` says that a difference is the isolation itself; ``ask`` returns None where nothing is known."""
+    """``by_design`` says that a difference is the isolation itself; ``ask`` returns None where nothing is known.
+
+    An ``optional`` one is left out where nothing is known of any environment.
+    """
 
     name: str
     scope: Scope
     ask: Callable[[_Facts], _Value | None]
     by_design: bool = False
+    optional: bool = False
 
 
 def _applied_values(samples: Iterable[Sample]) -> dict[str, tuple[Any, ...]]:
@@ -481,6 +492,12 @@ def _network(facts: _Facts) -> _Value | None:
     return _Value("the host's", "the host's") if facts.record.kind == "native" else None
 
 
+def _link(facts: _Facts) -> _Value | None:
+    path, end = facts.applied("link", "path"), facts.applied("link", "end")
+    words = {"bridge": f"a bridge of benchbox's own, by {end}", "host": "loopback in the host's own network"}
+    return _Value(words.get(path, path), path) if isinstance(path, str) else None
+
+
 def _clock(facts: _Facts) -> _Value | None:
     latencies = [facts.applied("channel_latency_ns")]
     late = f", at most {latencies[0] / 1000:.3g} µs late" if isinstance(latencies[0], int | float) else ""
@@ -516,6 +533,7 @@ _QUESTIONS: Final = (
     _Question("new privileges", "nothing", _privileges, by_design=True),
     _Question("user", "nothing", _user, by_design=True),
     _Question("network", "nothing", _network, by_design=True),
+    _Question("way to the client", "network", _link, optional=True),
     _Question("clock", "everything", _clock),
     _Question("cgroups", "everything", _cgroups),
 )

@@ -31,6 +31,7 @@ from benchbox.analysis.verdicts import Control, Evidence, Verdict
 from benchbox.model import EXACT, HEADLINE_METRICS
 from benchbox.record import CellRecord, CounterValue, EnvironmentRecord, Manifest, Sample
 from benchbox.scenario import PARALLEL, control_label
+from benchbox.served import CLIENT_BOUND, CLIENT_BOUND_SHARE, CLIENT_CPU
 from benchbox.units import NS_PER_S
 
 
@@ -454,8 +455,21 @@ def _not_judged(pair: _Pair, context: _Context) -> str | None:
     if voided := context.alike.voided(row.label, row.metric):
         return f"void, because it has another {' and another '.join(voided)} than the baseline"
     both = [each.row for each in (pair.cell, pair.base) if each is not None]
+    if why := next((why for each in both if (why := _limited_by_client(each))), None):
+        return why
     hidden = (within_floor(each.metric, each.median, context.floors.get(each.label)) for each in both)
     return next((why for why in hidden if why), None)
+
+
+def _limited_by_client(row: Row) -> str | None:
+    """Say why the numbers of a row may be those of its load client, None where they are not."""
+    shared = row.flags.get(f"{CLIENT_CPU}=shared", 0)
+    bound = row.flags.get(f"{CLIENT_BOUND}=yes", 0)
+    if shared:
+        return f"the client of {row.label} had no CPU of its own"
+    if 2 * bound > row.attempted:
+        return f"client-bound: the client of {row.label} took more than {CLIENT_BOUND_SHARE:.0%} of its CPU"
+    return None
 
 
 def _verdict(

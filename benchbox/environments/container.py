@@ -11,6 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from benchbox import native
 from benchbox.environments.data import FOLDER, DataFolders
 from benchbox.environments.launched import LaunchedSession, Requested, choose_cpus, instance_limits
+from benchbox.environments.linked import (
+    LINK_DESCRIPTION,
+    LinkChoice,
+    linked_plan,
+    offered_link,
+    open_link,
+    told_link,
+)
 from benchbox.environments.prepared import Prepared, filter_program, prepare
 from benchbox.errors import UnavailableError
 from benchbox.linux import cgroups, users
@@ -60,6 +68,7 @@ class Options(BaseModel):
     )
     layer: Literal["tmpfs", "disk"] = Field("tmpfs", description="where the writable layer lies")
     network: bool = Field(True, description="a network namespace of its own with a loopback interface")
+    link: LinkChoice = Field("none", description=LINK_DESCRIPTION)
     hostname: str = Field(_HOSTNAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$", description="host name inside")
     seccomp: Literal["default", "off"] = Field("default", description="the filter of system calls, or none")
     user_namespace: bool = Field(False, description="root inside is nobody outside")
@@ -73,6 +82,12 @@ class Options(BaseModel):
             raise ValueError("expected no hostname without: uts, for the name would be the host's")
         if "pid" in self.without and self.user_namespace:
             raise ValueError("expected a pid namespace beside user_namespace: /proc could not be mounted without: pid")
+        if self.link != "none" and self.user_namespace:
+            raise ValueError(f"expected no user_namespace beside link: {self.link}, whose network is not its own")
+        if self.link == "bridge" and not self.network:
+            raise ValueError("expected network: true beside link: bridge")
+        if self.link == "host" and self.network:
+            raise ValueError("expected network: false beside link: host, which is the host's network")
         return self
 
 
@@ -85,6 +100,9 @@ class Container:
         lacking = _missing_piece(options, rootless or options.user_namespace)
         if lacking:
             return lacking
+        offer = offered_link(options.link)
+        if not offer.available:
+            return offer
         if rootless:
             return users.own_namespace_works(native.program("launch"))
         return cgroups.availability(cgroups.detect(), _LIMITED)
@@ -97,6 +115,7 @@ class Container:
         cpus = choose_cpus(resources, workspace)
         layout, unlimited = _cgroups()
         mems = cgroups.prepare(layout, workspace.cgroup_name)
+        link = open_link(options.link, workspace)
         limits = cgroups.Limits() if "limits" in options.without else instance_limits(resources)
         with ExitStack() as stack:
             prepared = prepare(
@@ -108,7 +127,8 @@ class Container:
                 leaf = f"{spec.label}-{name}"
                 groups = cgroups.plan(layout, workspace.cgroup_name, leaf, limits, cpus, mems)
                 bound = data.source(command.data, name)
-                return container_plan(command, prepared, name, groups, cpus, options, bound)
+                found = container_plan(command, prepared, name, groups, cpus, options, bound)
+                return linked_plan(found, link)
 
             data = DataFolders(
                 workspace, spec.label, image.root, owner=_owner(prepared),
@@ -116,8 +136,8 @@ class Container:
             )  # fmt: skip
             applied = _applied(options, prepared, layout) | ({"limits": unlimited} if unlimited else {})
             yield LaunchedSession(
-                plan, Requested.of(limits, cpus), applied, cpus, prepared.program,
-                reads=(image.root,), data=data,
+                plan, Requested.of(limits, cpus), applied | told_link(link), cpus, prepared.program,
+                reads=(image.root,), data=data, link=link,
             )  # fmt: skip
 
 
@@ -237,10 +257,18 @@ def _applied(options: Options, prepared: Prepared, layout: cgroups.Layout) -> di
         "cgroups": layout.mode,
         "kept_capabilities": "all" if "capabilities" in options.without else list(KEPT_CAPABILITIES),
         "hidden_paths": _hidden_text(options, prepared),
-        "network": "namespace of its own, loopback only" if options.network else "the host's",
+        "network": _network_text(options),
         **({"left_out": {part: PARTS[part] for part in options.without}} if options.without else {}),
         **told,
     }
+
+
+def _network_text(options: Options) -> str:
+    if not options.network:
+        return "the host's"
+    return (
+        "namespace of its own, linked to a bridge" if options.link != "none" else "namespace of its own, loopback only"
+    )
 
 
 def _hidden_text(options: Options, prepared: Prepared) -> str:

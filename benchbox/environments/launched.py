@@ -19,7 +19,7 @@ from benchbox.errors import EnvironmentFailure
 from benchbox.linux import cgroups, processes
 from benchbox.linux.clock import monotonic_ns
 from benchbox.linux.launch import LaunchPlan, Report, arguments, parse_report
-from benchbox.model import OUTPUT_TAIL_BYTES, Command, Counter, Outcome, Resources, Running, Status, Workspace
+from benchbox.model import OUTPUT_TAIL_BYTES, Command, Counter, Link, Outcome, Resources, Running, Status, Workspace
 from benchbox.units import NS_PER_S, format_cpu_list
 
 #: How long after a command's deadline the launcher itself may take to clean up.
@@ -64,7 +64,7 @@ class LaunchedSession:
     """Starts commands by ``launch``, each by the plan that ``planner`` makes for it and a fresh instance name.
 
     ``reads`` is what ``model.Session.reads`` answers; ``before_first`` is called before a command that starts while
-    none runs.
+    none runs. ``link`` is how a client reaches what is started.
     """
 
     def __init__(
@@ -77,8 +77,9 @@ class LaunchedSession:
         reads: tuple[Path, ...] = (),
         before_first: Callable[[], None] = lambda: None,
         data: DataFolders | None = None,
+        link: Link | None = None,
     ) -> None:
-        self._data = data
+        self._data, self.link = data, link
         self._planner, self._reads, self._before_first = planner, reads, before_first
         self._lock, self._running = threading.Lock(), 0
         self._requested = requested
@@ -138,7 +139,7 @@ class LaunchedCommand:
         words = arguments(plan, program, report_write)
         self._asked_ns = monotonic_ns()
         try:
-            passed = [fd for fd in (report_write, plan.seccomp_fd, plan.gate_fd) if fd is not None]
+            passed = [fd for fd in (report_write, plan.seccomp_fd, plan.network_fd, plan.gate_fd) if fd is not None]
             self._process = processes.spawn(words, stdout=output_write, stderr=output_write, pass_fds=passed, env={})
         finally:
             os.close(report_write)

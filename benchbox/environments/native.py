@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from benchbox.environments.data import DataFolders
 from benchbox.environments.launched import LaunchedSession, Requested, choose_cpus, instance_limits
+from benchbox.environments.linked import LINK_DESCRIPTION, LinkChoice, offered_link, open_link, told_link
 from benchbox.linux import cgroups, mounts
 from benchbox.linux.launch import LaunchPlan, Root
 from benchbox.model import Availability, Command, EnvironmentSpec, Image, Resources, Session, Workspace
@@ -22,9 +23,11 @@ KIND: Final = "native"
 
 
 class Options(BaseModel):
-    """``native`` has no options."""
+    """Options of ``native``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    link: LinkChoice = Field("none", description=LINK_DESCRIPTION)
 
 
 class Native:
@@ -33,6 +36,9 @@ class Native:
     def check(self, spec: EnvironmentSpec) -> Availability:
         if os.geteuid() != 0:
             return Availability.no("entering the image's root needs root", "run benchbox as root")
+        offer = offered_link(Options(**spec.options).link)
+        if not offer.available:
+            return offer
         return cgroups.availability(cgroups.detect(), cgroups.Limits(memory_bytes=1, pids=1))
 
     @contextmanager
@@ -43,28 +49,39 @@ class Native:
         cpus = choose_cpus(resources, workspace)
         mems = cgroups.prepare(layout, workspace.cgroup_name)
         limits = instance_limits(resources)
-        with _bound_root(image.root, workspace.scratch / f"root-{spec.label}") as root:
+        link = open_link(Options(**spec.options).link, workspace)
+        with bound_root(image.root, workspace.scratch / f"root-{spec.label}") as root:
 
             def plan(command: Command, name: str) -> LaunchPlan:
                 leaf = f"{spec.label}-{name}"
                 groups = cgroups.plan(layout, workspace.cgroup_name, leaf, limits, cpus, mems)
-                return native_plan(command, root, groups, cpus)
+                return native_plan(command, root, groups, cpus, link.namespace if link else None)
 
             data = DataFolders(workspace, spec.label, image.root, shared_at=root / "data")
-            applied = {"root": "read-only bind, chroot", "cgroups": layout.mode}
+            applied = {"root": "read-only bind, chroot", "cgroups": layout.mode} | told_link(link)
             yield LaunchedSession(
                 plan, Requested.of(limits, cpus), applied, cpus,
-                reads=(image.root,), before_first=lambda: _renew_tmp(root), data=data,
+                reads=(image.root,), before_first=lambda: _renew_tmp(root), data=data, link=link,
             )  # fmt: skip
 
 
-def native_plan(command: Command, root: Path, groups: cgroups.CgroupPlan, cpus: tuple[int, ...]) -> LaunchPlan:
-    """Return the start of ``command`` in ``root`` with nothing between it and the host but cgroups. Pure."""
+def native_plan(
+    command: Command,
+    root: Path,
+    groups: cgroups.CgroupPlan,
+    cpus: tuple[int, ...],
+    network_fd: int | None = None,
+) -> LaunchPlan:
+    """Return the start of ``command`` in ``root`` with nothing between it and the host but cgroups. Pure.
+
+    With ``network_fd`` it is in that network namespace, where its link to a client ends.
+    """
     return LaunchPlan(
         command.argv,
         Root("chroot", root),
         cgroups=groups,
         cpus=cpus,
+        network_fd=network_fd,
         env=command.env,
         cwd=command.cwd,
         signals_ready=command.signals_ready,
@@ -73,7 +90,8 @@ def native_plan(command: Command, root: Path, groups: cgroups.CgroupPlan, cpus: 
 
 
 @contextmanager
-def _bound_root(image_root: Path, target: Path) -> Iterator[Path]:
+def bound_root(image_root: Path, target: Path) -> Iterator[Path]:
+    """Yield ``target``, a read-only way to the image with /proc, /sys, /dev of the host and an empty /tmp."""
     mounts.enter_private()
     target.mkdir()
     try:

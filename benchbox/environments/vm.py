@@ -24,7 +24,7 @@ from benchbox.environments.sizes import Size
 from benchbox.errors import EnvironmentFailure, ImageError, UnavailableError
 from benchbox.images import GuestKernel
 from benchbox.images.store import cache_folder
-from benchbox.linux import blockdev, cgroups, processes
+from benchbox.linux import blockdev, cgroups, links, processes
 from benchbox.linux.blockdev import Backing
 from benchbox.linux.cgroups import Layout
 from benchbox.model import (
@@ -35,6 +35,7 @@ from benchbox.model import (
     Counter,
     EnvironmentSpec,
     Image,
+    Link,
     Outcome,
     Resources,
     Running,
@@ -76,7 +77,7 @@ class Options(BaseModel):
     for this guest in place of what ``resources`` says; the CPUs of the host that it may use stay the same. ``root`` is
     where the image is: in the guest's memory, or on a disk; ``auto`` takes the disk for what is too large for memory.
     ``disk_cache`` is how QEMU treats the disk of /data: ``none`` leaves out the host's page cache and obeys flushes,
-    ``unsafe`` drops them.
+    ``unsafe`` drops them. ``link`` gives it a network card on the bridge of the run, for workloads with a client.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,6 +94,7 @@ class Options(BaseModel):
     vcpus: int | None = Field(default=None, ge=1, le=255)
     cpu_model: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     nic: bool = False
+    link: Literal["none", "bridge"] = "none"
     disk: Size | None = None
     root: RootChoice = "auto"
     disk_cache: CacheMode = "none"
@@ -105,6 +107,10 @@ class Options(BaseModel):
             raise ValueError(
                 "expected kernel_format: bzimage or auto beside firmware: uefi, which starts no ELF kernel"
             )
+        if self.nic and self.link != "none":
+            raise ValueError("expected nic or link, not both: each is a network card")
+        if self.link != "none" and not self.embedded:
+            raise ValueError(f"expected no uri of a daemon beside link: {self.link}, whose QEMU could not open the tap")
         return self
 
     @property
@@ -126,7 +132,7 @@ class Vm:
     def check(self, spec: EnvironmentSpec) -> Availability:
         options = Options.model_validate(spec.options)
         needs = [python_package(), emulator_program(), *([libvirt_driver()] if options.embedded else [])]
-        needs += [hardware(options)]
+        needs += [hardware(options), *([links.availability(tap=True)] if options.link != "none" else [])]
         missing = next((need for need in needs if not need.available), None)
         return missing or cgroups.availability(cgroups.detect(), cgroups.Limits())
 
@@ -137,6 +143,7 @@ class Vm:
         options = Options.model_validate(spec.options)
         preparation = Preparation()
         plan = _plan(options, spec.label, image, resources, workspace, preparation)
+        plan = replace(plan, link=_link(options, workspace))
         with _client(options, workspace, plan) as (client, root):
             orders = Orders(plan, root)
             proof = _accelerator(plan, client, orders, preparation)
@@ -150,7 +157,7 @@ class Vm:
             }
             reads = (plan.kernel.path, plan.initramfs)
             data = DataDisks(workspace, spec.label, image.root)
-            yield VmSession(client, orders, hardware, applied, preparation.account(), reads, data)
+            yield VmSession(client, orders, hardware, applied, preparation.account(), reads, data, plan.link)
 
 
 class Preparation:
@@ -190,6 +197,7 @@ class GuestPlan:
     image: Image
     device: Backing
     root_disk: Path | None = None
+    link: Link | None = None
 
     def applied(self) -> dict[str, Any]:
         """Return what holds for each guest of the session; what each really got is in its own outcome."""
@@ -214,6 +222,7 @@ class GuestPlan:
             "cgroups": self.layout.mode,
             "cpus": format_cpu_list(self.cpus),
             "memory_bytes": self.memory_bytes,
+            **({"link": self.link.applied()} if self.link else {}),
         }
 
     def initramfs_for(self, command: Command | None) -> Path:
@@ -236,7 +245,7 @@ class GuestPlan:
         options = self.options
         parts = [options.machine, f"{options.firmware} firmware", self.kernel.format, f"{self.vcpus} virtual CPU"]
         parts[-1] += "s" if self.vcpus > 1 else ""
-        parts += ["network card"] if options.nic else []
+        parts += ["network card"] if options.nic or options.link != "none" else []
         parts += [f"disk of {format_size(options.disk)}"] if options.disk else []
         parts += ["root disk"] if self.root_disk else []
         return ", ".join(parts)
@@ -305,6 +314,9 @@ class Orders:
             disk=str(plan.scratch / f"{plan.label}-{number}.raw") if plan.options.disk else None,
             disk_bytes=plan.options.disk or 0,
             root_disk=str(plan.root_disk) if plan.root_disk else None,
+            tap=plan.link.device if plan.link else None,
+            mac=plan.link.mac if plan.link else None,
+            address=f"{plan.link.address}/{links.PREFIX_BITS}" if plan.link else None,
         )
 
     def _joined(self, order: GuestOrder) -> GuestOrder:
@@ -327,8 +339,9 @@ class VmSession:
         account: tuple[Counter, ...],
         reads: tuple[Path, ...],
         data: DataDisks,
+        link: Link | None = None,
     ) -> None:
-        self._data = data
+        self._data, self.link = data, link
         self._client, self._orders, self._hardware = client, orders, hardware
         self._applied, self._account, self._reads = applied, account, reads
 
@@ -481,7 +494,7 @@ def _modules(options: Options) -> tuple[str, ...]:
     """Return what the guest's kernel loads: a device without its driver would cost half."""
     return (
         *images.GUEST_MODULES,
-        *(["virtio_net"] if options.nic else []),
+        *(["virtio_net"] if options.nic or options.link != "none" else []),
         *(["virtio_blk"] if options.disk else []),
     )
 
@@ -519,6 +532,17 @@ def enough_memory_bytes(size_bytes: int) -> int:
     return (size_bytes // step_bytes + 2) * step_bytes
 
 
+def _link(options: Options, workspace: Workspace) -> Link | None:
+    if options.link == "none" or workspace.links is None:
+        return None
+    return workspace.links.tap()
+
+
+def _connection(uri: str, plan: GuestPlan, root: Path) -> Connection:
+    network = plan.link.namespace if plan.link else None
+    return Connection(uri, str(plan.emulator), plan.options.machine, root, network)
+
+
 @contextmanager
 def _client(options: Options, workspace: Workspace, plan: GuestPlan) -> Iterator[tuple[Client, Path]]:
     """Yield a client and the session's own folder; at the end neither is there any more."""
@@ -529,7 +553,7 @@ def _client(options: Options, workspace: Workspace, plan: GuestPlan) -> Iterator
     if options.embedded:
         private_root.make(root, cache_folder() / "libvirt")
     uri = private_root.uri(root) if options.uri in (None, EMBEDDED) else str(options.uri)
-    client = Client(Connection(uri, str(plan.emulator), options.machine, root), plan.layout)
+    client = Client(_connection(uri, plan, root), plan.layout)
     try:
         yield client, root
     finally:

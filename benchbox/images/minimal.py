@@ -16,7 +16,7 @@ APPLETS: Final = (
     "sort", "sync", "tail", "top", "touch", "true", "umount", "uname", "wc",
 )  # fmt: skip
 #: benchbox's own programs that workloads run.
-PROGRAMS: Final = ("micro", "ready", "steady")
+PROGRAMS: Final = ("micro", "pingpong", "ready", "steady")
 _FOLDERS: Final = ("bin", "data", "dev", "etc", "proc", "sys")
 _ACCOUNTS: Final = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 _GROUPS: Final = "root:x:0:\nnogroup:x:65534:\n"

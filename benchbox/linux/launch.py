@@ -55,7 +55,7 @@ class LaunchPlan:
     """One start, whole. ``capabilities`` None keeps all; ``deadline_ms`` 0 is no deadline. It begins when ``gate_fd``
     is at its end, where there is one.
 
-    The maps go with the namespace ``user``.
+    The maps go with the namespace ``user``. ``network_fd`` is a network namespace to join in place of a new one.
     """
 
     command: tuple[str, ...]
@@ -69,6 +69,7 @@ class LaunchPlan:
     capabilities: tuple[int, ...] | None = None
     no_new_privs: bool = False
     seccomp_fd: int | None = None
+    network_fd: int | None = None
     new_keyring: bool = False
     no_core: bool = False
     uid_map: IdMap | None = None
@@ -107,6 +108,7 @@ def arguments(plan: LaunchPlan, program: Path, report_fd: int) -> list[str]:
     words += _map_arguments("--uid-map", plan.uid_map) + _map_arguments("--gid-map", plan.gid_map)
     words += ["--hostname", plan.hostname] if plan.hostname else []
     words += ["--loopback"] if plan.loopback else []
+    words += [] if plan.network_fd is None else ["--join-net", str(plan.network_fd)]
     words += _root_arguments(plan.root) if plan.root != HOST_ROOT else []
     for step in plan.mounts:
         words += [f"--{step.kind}", *([str(step.source)] if step.source else []), step.path]

@@ -10,7 +10,7 @@
  * A payload of fields is "key=value", each ended by a NUL.
  *
  *   host to guest:  R fields  run argv (repeated), env (repeated, NAME=VALUE), cwd, uid, gid; data is the serial number
- *                             of the disk that is to be /data
+ *                             of the disk that is to be /data, address that of eth0 (a.b.c.d/N)
  *                   P bytes   ping, answered by p with the same bytes
  *                   Q         power off
  *   guest to host:  H fields  hello: protocol
@@ -28,11 +28,13 @@
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 #endif
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -82,6 +84,7 @@ struct request {
     char *env[MAX_WORDS + 1];
     int argc, envc;
     const char *cwd, *data;
+    char *address;
     unsigned long uid, gid;
 };
 
@@ -208,6 +211,10 @@ static int take_field(struct request *request, char *field)
     if (!strcmp(field, "data")) {
         request->data = value;
         return *value != 0;
+    }
+    if (!strcmp(field, "address")) {
+        request->address = value;
+        return 1;
     }
     if (strcmp(field, "cwd")) return 0;
     request->cwd = value;
@@ -408,6 +415,44 @@ static void raise_loopback(void)
     if (fd < 0) return; /* a kernel without IPv4 has no loopback to raise */
     if (ioctl(fd, SIOCSIFFLAGS, &interface)) give_up("cannot raise the interface", "lo");
     close(fd);
+}
+
+static void set_address(int fd, unsigned long what, struct in_addr address, const char *complaint)
+{
+    struct ifreq interface = {.ifr_name = "eth0"};
+    struct sockaddr_in internet = {.sin_family = AF_INET, .sin_addr = address};
+    memcpy(&interface.ifr_addr, &internet, sizeof internet);
+    if (ioctl(fd, what, &interface)) give_up("cannot set of eth0", complaint);
+}
+
+/* As in benchbox's own network namespaces (linux/links.py): what another kernel chooses by default is no isolation. */
+static void choose_congestion_control(void)
+{
+    static const char path[] = "/image/proc/sys/net/ipv4/tcp_congestion_control";
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "reno", 4) != 4) give_up("cannot write to", path);
+    close(fd);
+}
+
+/* Give the network card its address and raise it. The text is "a.b.c.d/N". */
+static void raise_card(char *text)
+{
+    struct in_addr address, mask;
+    unsigned long bits;
+    struct ifreq interface = {.ifr_name = "eth0", .ifr_flags = IFF_UP | IFF_RUNNING};
+    char *slash = strchr(text, '/');
+    errno = EINVAL;
+    if (!slash || !parse_number(slash + 1, &bits) || bits < 1 || bits > 32) give_up("no address:", text);
+    *slash = 0;
+    if (!inet_aton(text, &address)) give_up("no address:", text);
+    mask.s_addr = htonl(~UINT32_C(0) << (32 - bits));
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) give_up("this kernel has no", "IPv4");
+    set_address(fd, SIOCSIFADDR, address, "the address");
+    set_address(fd, SIOCSIFNETMASK, mask, "the mask");
+    if (ioctl(fd, SIOCSIFFLAGS, &interface)) give_up("cannot raise the interface", "eth0");
+    close(fd);
+    choose_congestion_control();
 }
 
 /* ---- the disk of /data ------------------------------------------------------------------------------------------ */
@@ -709,6 +754,7 @@ int main(void)
         mount_data(request.data);
         lap(&durations, "data_ns", &since_ns);
     }
+    if (request.address) raise_card(request.address);
     run(&request, output, &durations);
     answer_pings(payload);
 }

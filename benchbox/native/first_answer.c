@@ -1,7 +1,8 @@
 /* first_answer: starts a server, asks it until it answers, says so, and ends it. It runs inside of the environment,
  * beside the server, so that the first answer is found in the same way everywhere.
  *
- *   first_answer --ask TEXT --expect TEXT [--pause-us N] [--deadline-ms N] ADDRESS -- SERVER [ARGUMENT...]
+ *   first_answer --ask TEXT --expect TEXT [--stay] [--pause-us N] [--deadline-ms N] ADDRESS -- SERVER [ARGUMENT...]
+ *   first_answer --listens [--stay] [--pause-us N] [--deadline-ms N] PORT -- SERVER [ARGUMENT...]
  *
  * ADDRESS is the path of a Unix socket, or a number: a TCP port of 127.0.0.1. In it and in the server's arguments
  * "{pid}" stands for the number of this process, so that several can run side by side.
@@ -11,6 +12,10 @@
  * that much of its CPU to the questions. A server that has taken the connection is waited for without a pause. The
  * byte goes to where BENCHBOX_READY says: a path, or the number of an open descriptor. The server inherits neither.
  * Then it gets SIGTERM, and SIGKILL where that does not help.
+ *
+ * With --listens it is not asked, which some servers take for a client: it is enough that the kernel says of the TCP
+ * port that somebody listens there (/proc/net/tcp). With --stay the server goes on after the byte, and this program
+ * ends as the server does.
  *
  * Exit status: 0 answered and ended as it should; 1 the server ended well before it answered; 2 wrong arguments or no
  * BENCHBOX_READY; 3 no right answer in time; 4 the byte could not be written; 5 the server had to be killed; 126, 127
@@ -55,6 +60,7 @@ static const char pid_mark[] = "{pid}";
 struct plan {
     const char *ask, *expect;
     size_t ask_length, expect_length;
+    int listens, stay;
     int64_t pause_ns, deadline_ns; /* the deadline from the start on */
     const char *address;
     char **server;
@@ -137,12 +143,17 @@ static struct plan parse(char **words)
         else if (!strcmp(name, "--expect")) plan.expect = value_of(++words, name);
         else if (!strcmp(name, "--pause-us")) plan.pause_ns = number(value_of(++words, name), name) * 1000;
         else if (!strcmp(name, "--deadline-ms")) plan.deadline_ns = number(value_of(++words, name), name) * 1000000;
+        else if (!strcmp(name, "--listens")) plan.listens = 1;
+        else if (!strcmp(name, "--stay")) plan.stay = 1;
         else if (*name == '-') refuse("no option", name);
         else if (plan.address) refuse("a second address:", name);
         else plan.address = expanded(name);
     }
     if (!*words || !words[1]) refuse("no server: it comes after", "--");
+    if (plan.listens && (plan.ask || plan.expect)) refuse("goes without --ask and --expect:", "--listens");
+    if (plan.listens) plan.ask = plan.expect = "-"; /* not used */
     if (!plan.ask || !plan.expect || !*plan.expect || !plan.address) refuse("needed: --ask, --expect and an address", "");
+    if (plan.listens && *plan.address == '/') refuse("needs a port:", "--listens");
     plan.ask_length = strlen(plan.ask);
     plan.expect_length = strlen(plan.expect);
     if (plan.expect_length > MAX_ANSWER) refuse("too long:", "--expect");
@@ -308,6 +319,34 @@ static enum attempt attempt(const struct plan *plan, const struct sockaddr_stora
     return result;
 }
 
+/* Say whether a table of sockets has one that listens on the port: proc_pid_net(5), state 0A. */
+static int table_has(const char *path, unsigned port)
+{
+    char line[512];
+    unsigned local, state;
+    int found = 0;
+    FILE *table = fopen(path, "re");
+    while (table && !found && fgets(line, sizeof line, table))
+        found = sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x", &local, &state) == 2 && local == port && state == 10;
+    if (table) fclose(table);
+    return found;
+}
+
+static enum attempt looked(const struct sockaddr_storage *address)
+{
+    unsigned port = ntohs(((const struct sockaddr_in *)address)->sin_port);
+    return table_has("/proc/net/tcp", port) || table_has("/proc/net/tcp6", port) ? ANSWERED : NOT_YET;
+}
+
+/* Wait for a server that is to go on until it is ended from outside; end as it ends. */
+static int stay(pid_t server)
+{
+    int status;
+    while (waitpid(server, &status, 0) < 0 && errno == EINTR) { }
+    say_how("after it was ready", status);
+    return exit_status(status);
+}
+
 /* Text from the server, so that it is one line of ASCII. */
 static void say_no_answer(const struct plan *plan, const struct wrong *wrong)
 {
@@ -338,7 +377,7 @@ int main(int argc, char **argv)
     int64_t until_ns = now_ns() + plan.deadline_ns;
     pid_t server = start(plan.server, &before);
     prctl(PR_SET_TIMERSLACK, 1); /* the pause is as long as it says; not the server's own, which is under way */
-    while (attempt(&plan, &address, address_length, until_ns, &wrong) != ANSWERED) {
+    while ((plan.listens ? looked(&address) : attempt(&plan, &address, address_length, until_ns, &wrong)) != ANSWERED) {
         if (has_ended(server, &status)) return too_soon(status);
         if (now_ns() >= until_ns) {
             say_no_answer(&plan, &wrong);
@@ -349,6 +388,6 @@ int main(int argc, char **argv)
     }
     int told = write(ready, "!", 1) == 1;
     if (!told) say("cannot write the ready byte: %s", strerror(errno));
-    status = end(server);
+    status = told && plan.stay ? stay(server) : end(server);
     return told ? status : STATUS_NO_BYTE;
 }

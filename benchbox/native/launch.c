@@ -140,9 +140,9 @@ static struct {
     enum root_kind root_kind;
     const char *root, *scratch, *hostname, *working_folder, *cpus;
     long uid, gid, deadline_ms;
-    int report, ready, seccomp, gate;
+    int report, ready, seccomp, gate, network;
     char **command;
-} plan = {.uid = -1, .gid = -1, .report = -1, .ready = -1, .seccomp = -1, .gate = -1, .keep_environment = 1, .working_folder = "/"};
+} plan = {.uid = -1, .gid = -1, .report = -1, .ready = -1, .seccomp = -1, .gate = -1, .network = -1, .keep_environment = 1, .working_folder = "/"};
 
 /* What the child tells the parent before it executes: one shared page. */
 static struct shared {
@@ -786,6 +786,7 @@ __attribute__((noreturn, noinline)) static void run_child(const int exec_pipe[2]
     pin();
     if (plan.new_cgroup_namespace && unshare(CLONE_NEWCGROUP)) fail("cannot make a cgroup namespace");
     if (plan.hostname && sethostname(plan.hostname, strlen(plan.hostname))) fail("cannot set the host name");
+    if (plan.network >= 0 && setns(plan.network, CLONE_NEWNET)) fail("cannot join the network namespace of descriptor %d", plan.network);
     if (plan.loopback) bring_up_loopback();
     enter_root();
     if (chdir(plan.working_folder)) fail("cannot enter %s", plan.working_folder);
@@ -1020,7 +1021,7 @@ static void report_namespaces(void)
     if (!shared->isolated_ns) return;
     report("applied namespaces%s", plan.new_cgroup_namespace ? " cgroup" : "");
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (plan.namespaces & kinds[i].flag) report(" %s", kinds[i].name);
+        if (plan.namespaces & kinds[i].flag || (plan.network >= 0 && kinds[i].flag == CLONE_NEWNET)) report(" %s", kinds[i].name);
     report("\n");
 }
 
@@ -1084,6 +1085,7 @@ static const char help[] =
     "  --uid-map IN OUT COUNT, --gid-map IN OUT COUNT   with --unshare-user\n"
     "  --hostname NAME          with --unshare-uts\n"
     "  --loopback               bring lo up; with --unshare-net\n"
+    "  --join-net FD            enter the network namespace of FD in place of a new one\n"
     "\n"
     "root, one of:\n"
     "  --chroot DIR             change the root only\n"
@@ -1292,6 +1294,7 @@ static void parse_option(const char *option)
     else if (!strcmp(option, "--ready")) plan.ready = (int)number_argument(option, 1000);
     else if (!strcmp(option, "--deadline")) plan.deadline_ms = number_argument(option, INT_MAX);
     else if (!strcmp(option, "--report")) plan.report = (int)number_argument(option, INT_MAX);
+    else if (!strcmp(option, "--join-net")) plan.network = (int)number_argument(option, INT_MAX);
     else if (!strcmp(option, "--gate")) plan.gate = (int)number_argument(option, INT_MAX);
     else misuse("unknown option '%s'", option);
 }
@@ -1304,6 +1307,7 @@ static void check_plan(void)
     if (plan.mount_count && !own_mounts) misuse("%s", "mounts need --root-bind, --root-ro-bind or --root-overlay");
     if (plan.hostname && !(plan.namespaces & CLONE_NEWUTS)) misuse("%s", "--hostname needs --unshare-uts");
     if (plan.loopback && !(plan.namespaces & CLONE_NEWNET)) misuse("%s", "--loopback needs --unshare-net");
+    if (plan.network >= 0 && (plan.namespaces & (CLONE_NEWNET | CLONE_NEWUSER))) misuse("%s", "--join-net goes with neither --unshare-net nor --unshare-user");
     if ((plan.namespaces & CLONE_NEWUSER) && (!plan.uid_map.count || !plan.gid_map.count)) misuse("%s", "--unshare-user needs --uid-map and --gid-map");
     if (plan.ready >= 0 && plan.ready < 3) misuse("%s", "--ready needs a descriptor above 2");
     if (plan.announce && plan.report < 0) misuse("%s", "--announce needs --report");

@@ -40,12 +40,17 @@ _LOG_TAIL_CHARACTERS: Final = 500
 
 @dataclass(frozen=True)
 class Connection:
-    """What a worker is to connect to, and what its guests are made with; ``folder`` takes the worker's logs."""
+    """What a worker is to connect to, and what its guests are made with; ``folder`` takes the worker's logs.
+
+    ``network`` is a descriptor of the network namespace that it lives in, None for that of this process: QEMU's tap has
+    to be opened there.
+    """
 
     uri: str
     emulator: str
     machine: str
     folder: Path
+    network: int | None = None
 
 
 @dataclass
@@ -83,7 +88,7 @@ class Client:
         """
         with self._lock:
             if self._worker is None or self._worker.dead.is_set():
-                self._worker = _Worker(self.connection.folder, self._program)
+                self._worker = _Worker(self.connection, self._program)
             return self._opened(self._worker, domain_type)
 
     def start(self, order: GuestOrder) -> "RunningGuest":
@@ -91,7 +96,7 @@ class Client:
         with self._lock:
             worker = self._worker
             if worker is None or worker.dead.is_set():
-                worker = self._worker = _Worker(self.connection.folder, self._program)
+                worker = self._worker = _Worker(self.connection, self._program)
                 self._opened(worker, order.spec.domain_type)
         return RunningGuest(order, worker, worker.start(order), self._layout)
 
@@ -111,14 +116,15 @@ class Client:
 class _Worker:
     """One worker process and the thread that reads what it says."""
 
-    def __init__(self, folder: Path, program: Sequence[str]) -> None:
+    def __init__(self, connection: Connection, program: Sequence[str]) -> None:
         self.dead = threading.Event()
         self.reason = ""
         self._sending = threading.Lock()
         self._numbers = itertools.count(1)
         self._requests: dict[int, _Pending] = {}
         self._guests: dict[str, _Pending] = {}
-        self._log, self._libvirt_log = folder / "worker.log", folder / "libvirt.log"
+        self._log, self._libvirt_log = connection.folder / "worker.log", connection.folder / "libvirt.log"
+        self._networks = () if connection.network is None else (connection.network,)
         self._program = program
         self._socket, theirs = socket.socketpair()
         self._process: subprocess.Popen[bytes] | None = None
@@ -178,11 +184,12 @@ class _Worker:
             self._bury()
 
     def _spawn(self, theirs: socket.socket) -> None:
-        words = [*self._program, str(theirs.fileno()), str(os.getpid())]
+        passed = (theirs.fileno(), *self._networks)
+        words = [*self._program, str(theirs.fileno()), str(os.getpid()), *map(str, self._networks)]
         # libvirt's own log takes its errors, not the user's terminal; its warnings come with every guest.
         env = {**os.environ, "LIBVIRT_LOG_OUTPUTS": f"4:file:{self._libvirt_log}"}
         with self._log.open("ab") as log:
-            self._process = processes.spawn(words, stderr=log, stdout=log, pass_fds=(theirs.fileno(),), env=env)
+            self._process = processes.spawn(words, stderr=log, stdout=log, pass_fds=passed, env=env)
         theirs.close()
 
     def _listen(self) -> None:

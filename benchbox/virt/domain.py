@@ -34,6 +34,7 @@ _SERIAL_LINE: Final = ("ttyS0", "isa-serial")
 
 #: What is read back of the two devices that a guest may have besides.
 NIC: Final = "virtio, user, link down"
+TAP: Final = "virtio, ethernet, link up"
 DISK: Final = "virtio, raw, cache writeback"
 #: And of the disk that its root is on; the agent finds that by its serial number, whatever others there are.
 ROOT_DISK: Final = "virtio, raw, cache none, read-only"
@@ -60,7 +61,8 @@ class GuestSpec:
     ``firmware`` is an image (None: the machine's own) that libvirt is given as ``loader``. ``cpu_model`` None is all
     that the host or the emulator offers. ``nic`` adds a network card whose cable is out, ``disk`` an empty disk: the
     path of a sparse file of ``disk_bytes``, ``root_disk`` the file of the read-only disk that its root is on,
-    ``data_disk`` that of the disk that becomes /data.
+    ``data_disk`` that of the disk that becomes /data. ``tap`` is the name of a tap that is there, for a network card
+    with ``mac`` that the agent gives ``address`` (``a.b.c.d/N``).
     """
 
     name: str
@@ -87,6 +89,9 @@ class GuestSpec:
     root_disk: str | None = None
     data_disk: str | None = None
     data_cache: CacheMode = "none"
+    tap: str | None = None
+    mac: str | None = None
+    address: str | None = None
 
     def socket(self, channel: str) -> Path:
         """Return the path of the socket of ``channel``."""
@@ -168,6 +173,8 @@ def _add_devices(devices: Element, spec: GuestSpec) -> None:
     SubElement(devices, "memballoon", model="none")
     if spec.nic:
         _add_nic(devices)
+    if spec.tap:
+        _add_tap(devices, spec.tap, str(spec.mac))
     if spec.disk:
         _add_disk(devices, spec.disk)
     if spec.root_disk:
@@ -186,6 +193,17 @@ def _add_nic(devices: Element) -> None:
     card = SubElement(devices, "interface", type="user")
     SubElement(card, "model", type="virtio")
     SubElement(card, "link", state="down")
+    _add_slot(card, "0x06")
+
+
+def _add_tap(devices: Element, name: str, mac: str) -> None:
+    """QEMU moves the packets itself: not every host has vhost-net, and what does it must not depend on the host."""
+    card = SubElement(devices, "interface", type="ethernet")
+    SubElement(card, "mac", address=mac)
+    SubElement(card, "target", dev=name, managed="no")
+    SubElement(card, "model", type="virtio")
+    SubElement(card, "driver", name="qemu")
+    SubElement(card, "rom", enabled="no")
     _add_slot(card, "0x06")
 
 

@@ -64,8 +64,8 @@ class Decoder:
             yield Frame(kind, payload)
 
 
-def run_request(command: Command, *, uid: int = 0, gid: int = 0) -> Frame:
-    """Return the frame that asks the agent to run ``command``.
+def run_request(command: Command, *, uid: int = 0, gid: int = 0, address: str | None = None) -> Frame:
+    """Return the frame that asks the agent to run ``command``, with ``address`` on its network card (``a.b.c.d/N``).
 
     Raises EnvironmentFailure for what cannot be handed over: a NUL, no program, too many words.
     """
@@ -73,6 +73,7 @@ def run_request(command: Command, *, uid: int = 0, gid: int = 0) -> Frame:
     fields += [("env", f"{name}={value}") for name, value in command.env.items()]
     fields += [("cwd", command.cwd), ("uid", str(uid)), ("gid", str(gid))]
     fields += [("data", DATA_SERIAL)] if command.data else []
+    fields += [("address", address)] if address else []
     if not command.argv or not command.argv[0]:
         raise EnvironmentFailure("a command needs a program")
     if max(len(command.argv), len(command.env)) > _MAX_WORDS:

@@ -103,7 +103,11 @@ class Guest:
         self._seen = Observed()
         self._mailbox = Mailbox()
         self._selector = selectors.DefaultSelector()
-        greetings = {} if order.command is None else {"control": frames.run_request(order.command).encoded()}
+        greetings = (
+            {}
+            if order.command is None
+            else {"control": frames.run_request(order.command, address=order.spec.address).encoded()}
+        )
         self._sockets = Sockets(self._selector, self._receive, greetings)
         self._deadline_ns = 0
         self._asked = self._created = self._gone = self._killing = False

@@ -12,7 +12,7 @@ from benchbox.linux.processes import describe_status
 from benchbox.model import DEVICE_STAT, STAGES, Counter, Outcome, Status
 from benchbox.units import format_cpu_list, parse_cpu_list
 from benchbox.virt.channels import Console, Control, Tail
-from benchbox.virt.domain import DISK, NIC, ROOT_DISK, DomainType, data_disk_text, is_machine
+from benchbox.virt.domain import DISK, NIC, ROOT_DISK, TAP, DomainType, data_disk_text, is_machine
 from benchbox.virt.messages import GuestOrder
 
 ENDED_BY_US: Final = "ended by benchbox"
@@ -208,7 +208,7 @@ def difference(order: GuestOrder, applied: Mapping[str, Any]) -> str | None:
         ("kernel", spec.kernel, live["kernel"]),
         ("firmware", spec.firmware, live["firmware"]),
         ("CPU model", spec.cpu_model, live["cpu_model"] if spec.cpu_model else None),
-        ("network cards", [NIC] if spec.nic else [], live["nics"]),
+        ("network cards", [NIC] if spec.nic else [TAP] if spec.tap else [], live["nics"]),
         ("disks", [DISK] if spec.disk else [], live["extra_disks"]),
         ("root disk", ROOT_DISK if spec.root_disk else None, live["root_disk"]),
         ("file of the root disk", spec.root_disk, live["root_disk_file"]),

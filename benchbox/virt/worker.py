@@ -1,5 +1,6 @@
-"""The libvirt worker, ``python -m benchbox.virt.worker FD PARENT``: the only process that imports libvirt.
+"""The libvirt worker, ``python -m benchbox.virt.worker FD PARENT [NETWORK]``: the only one that imports libvirt.
 
+It moves to the network namespace of the descriptor NETWORK: libvirt finds taps there, and QEMU is born in it.
 It answers requests (a JSON object a line) on the socket FD and dies with the process PARENT. Requests have ``id`` and
 ``op``; replies have that ``id`` and either ``result`` or ``error``:
 
@@ -25,7 +26,7 @@ import libvirt
 import libvirt_qemu  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
 from benchbox.errors import BenchboxError, EnvironmentFailure
-from benchbox.linux import cgroups, processes
+from benchbox.linux import cgroups, processes, syscalls
 from benchbox.linux.clock import monotonic_ns
 from benchbox.virt.guest import Guest, Happening
 from benchbox.virt.messages import decode, encode, order_from_json, outcome_to_json
@@ -201,8 +202,11 @@ class Worker:
 
 
 def main() -> None:
-    descriptor, parent_pid = int(sys.argv[1]), int(sys.argv[2])
+    descriptor, parent_pid, *networks = map(int, sys.argv[1:])
     processes.die_with_parent(parent_pid)
+    for network in networks:  # before there are threads: each has a network namespace of its own
+        syscalls.setns(network, syscalls.CLONE_NEWNET)
+        os.close(network)
     gc.freeze()
     gc.disable()
     Worker(socket.socket(fileno=descriptor)).serve()

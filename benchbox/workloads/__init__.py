@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from benchbox.model import Command, ConfiguredWorkload, Metric, Outcome, Workload
+from benchbox.model import Command, ConfiguredWorkload, Metric, Outcome, ServingWorkload, Workload
 from benchbox.workloads import (
+    applications,
     command,
     cpu,
     disk,
@@ -16,11 +17,20 @@ from benchbox.workloads import (
     image_size,
     kernel,
     memory,
+    network,
     python,
     redis,
     startup,
     staying,
 )
+
+#: Name -> the workload, of those that have a client outside of the environment.
+SERVING: Final[dict[str, ServingWorkload]] = {
+    "network-throughput": network.THROUGHPUT,
+    "network-latency": network.LATENCY,
+    "redis-requests": applications.REDIS,
+    "nginx-requests": applications.NGINX_REQUESTS,
+}
 
 #: Name -> the workload.
 TABLE: Final[dict[str, Workload]] = {
@@ -34,6 +44,8 @@ TABLE: Final[dict[str, Workload]] = {
     "metadata": files.METADATA,
     "copy-up": files.COPY_UP,
     "image-size": image_size.WORKLOAD,
+    "sqlite": applications.SQLITE_TRANSACTIONS,
+    **SERVING,
 }
 
 #: The same for those that need their parameters to read what came of them.
@@ -58,6 +70,11 @@ _PARAMS: Final[dict[str, type[BaseModel]]] = {
     "metadata": files.MetadataParams,
     "copy-up": files.CopyUpParams,
     "image-size": image_size.Params,
+    "sqlite": applications.SqliteParams,
+    "network-throughput": network.ThroughputParams,
+    "network-latency": network.LatencyParams,
+    "redis-requests": applications.RedisParams,
+    "nginx-requests": applications.NginxParams,
     "command": command.Params,
 }
 
@@ -68,6 +85,10 @@ PACKAGES: Final[Mapping[str, str]] = {
     "python": "python3-minimal",
     "redis": "redis-server",
     "disk": "fio",
+    "sqlite": "sqlite3",
+    "network-throughput": "iperf3",
+    "redis-requests": "redis-tools",
+    "nginx-requests": "wrk",
 }
 
 #: The parameters that say how to read a workload's output, not what it does: no part of what a cell is.

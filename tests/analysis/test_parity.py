@@ -251,3 +251,38 @@ def test_a_disk_that_drops_flushes_voids_what_is_said_of_files() -> None:
         {**GUEST, "data": "x", "domain": {**GUEST["domain"], "data_disk": f"cache {m}"}} for m in ("none", "unsafe")
     ]
     assert state(siblings(both[0], both[1], disk_cache="unsafe"), "data folder", "other") == "differs"
+
+
+def linked(*paths: tuple[str, str]) -> Parity:
+    """Return how native compares with itself by other ways to the client."""
+    records = [
+        environment(label, kind="native", applied={"link": {"path": path, "end": end, "address": label}})
+        for label, (path, end) in zip(("native", "other"), paths, strict=True)
+    ]
+    samples = [
+        sample(label, number, applied=PLAIN, stages_ns=STAGES_NS["native"])
+        for number in (1, 2)
+        for label in ("native", "other")
+    ]
+    return parity(manifest(records=records, host=HOST), take(samples).by_cell)
+
+
+def test_loopback_beside_a_bridge_voids_what_a_client_saw_and_nothing_else() -> None:
+    """Address translation, a bridge and loopback cost more than the isolation that is compared."""
+    found = linked(("bridge", "veth"), ("host", "loopback"))
+    assert state(found, "way to the client", "other") == "differs"
+    for metric in ("network.throughput", "redis.rate", "nginx.latency.p99"):
+        assert found.voided("other", metric) == ("way to the client",)
+    assert found.voided("other", "startup.ready") == found.voided("other", "sqlite.rate") == ()
+    assert found.headline.startswith("Like for like: no: other in way to the client.")
+
+
+def test_a_tap_beside_a_veth_on_one_bridge_is_the_isolation_itself() -> None:
+    """A guest has no other end."""
+    found = linked(("bridge", "veth"), ("bridge", "tap"))
+    assert found.alike and found.voided("other", "network.throughput") == ()
+
+
+def test_who_serves_nobody_is_not_asked_for_a_way() -> None:
+    """A row of unknown values would say nothing."""
+    assert "way to the client" not in [aspect.name for aspect in compared().aspects]

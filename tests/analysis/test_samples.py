@@ -76,6 +76,10 @@ def test_the_metric_of_a_run_is_startup_ready_where_there_is_one() -> None:
         name: MetricValue(value=1, unit="s") for name in ("startup.stage.exec", "startup.cleaned", "x.rate", "x.a")
     }
     assert primary_metric([sample("native", 1, metrics=stages)]) == "x.rate"
+    staged = {name: MetricValue(value=1, unit="s") for name in ("startup.stage.exec", "parallel.rate")}
+    own = {"redis.rate": MetricValue(value=1, unit="1/s")}
+    assert primary_metric([sample("native", 1, metrics={**staged, **own})]) == "redis.rate"
+    assert primary_metric([sample("native", 1, metrics=staged)]) == "parallel.rate"
     served = sample("native", 1, metrics={name: MetricValue(value=1, unit="s") for name in ("a", "startup.served")})
     assert primary_metric([served]) == "startup.served"
     assert primary_metric([served, sample("native", 1)]) == "startup.ready"

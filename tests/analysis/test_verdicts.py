@@ -166,3 +166,39 @@ def test_a_start_with_another_kernel_is_void() -> None:
         "void, because it has another kernel than the baseline",
     )
     assert same.verdict is not None and same.verdict.kind == "worse"
+
+
+@pytest.mark.parametrize("label", ["native", "container"])
+@pytest.mark.parametrize(
+    ("flag", "reason"),
+    [
+        ({"client_bound": "yes"}, "client-bound: the client of {} took more than 80% of its CPU"),
+        ({"client_cpu": "shared"}, "the client of {} had no CPU of its own"),
+    ],
+)
+def test_what_the_client_limits_is_not_judged(label: str, flag: dict[str, str], reason: str) -> None:
+    """On either side: a server that waits for its client looks like any other that does."""
+    taken = [
+        sample(name, number, flags=flag if name == label else {}, factor=3.0 if name == "container" else 1.0)
+        for number in range(1, 13)
+        for name in ("native", "container")
+    ]
+    verdict = summarise(manifest(("native", "container"), 12), taken).tables[0].rows[1].verdict
+    assert verdict is not None
+    assert (verdict.kind, verdict.reason) == ("not judged", reason.format(label))
+
+
+def test_a_client_that_is_busy_now_and_then_is_no_limit() -> None:
+    """Half of the samples or fewer."""
+    taken = [
+        sample(
+            name,
+            number,
+            flags={"client_bound": "yes"} if number <= 6 else {},
+            factor=3.0 if name == "container" else 1.0,
+        )
+        for number in range(1, 13)
+        for name in ("native", "container")
+    ]
+    verdict = summarise(manifest(("native", "container"), 12), taken).tables[0].rows[1].verdict
+    assert verdict is not None and verdict.kind == "worse"

@@ -54,6 +54,16 @@ def test_a_good_report_is_a_good_outcome() -> None:
     }  # fmt: skip
 
 
+def test_a_server_that_was_ended_after_it_was_ready_ended_well() -> None:
+    """Only then: one that was not ready yet, or was to end by itself, was cut short."""
+    ended, staying = replace(REPORT, end="killed", detail=""), replace(PLAN, announce=True)
+    found = judged(ended, staying)
+    assert (found.status, found.exit_code, found.signal) == ("ok", None, None)
+    assert judged(replace(ended, stages={"exec": 1500}), staying).reason == "ended by benchbox"
+    assert judged(ended).reason == "ended by benchbox"
+    assert judged(ended, staying, memory_events="oom_kill 1\n").status == "failed"
+
+
 @pytest.mark.parametrize(
     ("end", "detail", "reason"),
     [

@@ -9,13 +9,15 @@ import pytest
 from pydantic import ValidationError
 
 from benchbox.environments import container, native, vm
+from benchbox.environments.clients import client_cpu
 from benchbox.environments.container import KEPT_CAPABILITIES, PARTS, Options, Part, container_plan
+from benchbox.environments.linked import linked_plan
 from benchbox.environments.native import native_plan
 from benchbox.environments.prepared import MASKED, READ_ONLY, Prepared
-from benchbox.linux import users
+from benchbox.linux import links, users
 from benchbox.linux.cgroups import CgroupPlan, Group
 from benchbox.linux.launch import IdMap, LaunchPlan, MountStep, Root
-from benchbox.model import Command, EnvironmentSpec
+from benchbox.model import Command, EnvironmentSpec, Link
 
 COMMAND = Command(("/bin/ready", "-x"), {"A": "b"}, "/data", stays=True, signals_ready=True)
 GROUPS = CgroupPlan((Group(Path("/cg/leaf"), 2),))
@@ -243,3 +245,44 @@ def test_the_data_of_a_container_is_bound_and_native_s_plan_knows_nothing_of_it(
         MountStep("bind", "/data", Path("/scratch/data"))
     ]
     assert replace(bound, mounts=plain.mounts) == plain
+
+
+LINK = Link("bridge", "veth", "198.18.0.2", 8, 9)
+
+
+def test_what_serves_a_client_joins_the_namespace_of_its_link() -> None:
+    """Native as well: the way to the client is of the same kind everywhere."""
+    plan = native_plan(COMMAND, IMAGE, GROUPS, (1, 2), 8)
+    assert (plan.network_fd, plan.namespaces) == (8, ())
+    linked = linked_plan(in_container(link="bridge"), LINK)
+    assert (linked.network_fd, linked.loopback) == (8, False)
+    assert set(linked.namespaces) == {"pid", "mount", "uts", "ipc", "cgroup"}
+
+
+def test_a_container_without_a_link_is_as_ever() -> None:
+    """And so is one in the host's network, whose client comes by loopback."""
+    plan = in_container()
+    assert linked_plan(plan, None) == plan
+    host = in_container(link="host", network=False)
+    assert linked_plan(host, links.HOST_LINK) == host
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"link": "bridge", "user_namespace": True}, "no user_namespace beside link: bridge"),
+        ({"link": "bridge", "network": False}, "network: true beside link: bridge"),
+        ({"link": "host"}, "network: false beside link: host"),
+    ],
+)
+def test_a_link_that_cannot_be_is_refused(options: dict[str, Any], complaint: str) -> None:
+    """Before anything starts."""
+    with pytest.raises(ValidationError, match=complaint):
+        Options(**options)
+
+
+def test_the_client_has_a_cpu_that_no_environment_uses() -> None:
+    """Where the host has one."""
+    assert client_cpu((2, 3), (0, 1)) == 1
+    assert client_cpu((1,), (0, 1)) == 0
+    assert client_cpu((0,), (0,)) == 0

@@ -17,7 +17,7 @@ from tests.images.test_cpio import parse
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty store, and stand-ins for the programs of the image minimal."""
     monkeypatch.setenv("BENCHBOX_CACHE", str(tmp_path / "cache"))
-    for name in ("ready", "micro", "steady", "busybox"):
+    for name in ("ready", "micro", "pingpong", "steady", "busybox"):
         (tmp_path / name).write_text(name)
     monkeypatch.setattr(minimal, "program", lambda name: tmp_path / name)
     monkeypatch.setattr(minimal, "find_busybox", lambda: tmp_path / "busybox")
@@ -39,7 +39,8 @@ def test_an_image_is_opened_with_its_digest_and_the_sums_of_its_programs(cache: 
     """The same input has the same digest, and its place in the store is named by it."""
     image = images.open_image("minimal")
     assert image.root == cache / "store" / image.digest / "root"
-    assert sorted(image.executables) == ["/bin/busybox", "/bin/micro", "/bin/ready", "/bin/steady"]
+    programs = ["/bin/busybox", "/bin/micro", "/bin/pingpong", "/bin/ready", "/bin/steady"]
+    assert sorted(image.executables) == programs
     assert images.open_image("minimal") == image
 
 

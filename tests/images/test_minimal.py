@@ -29,6 +29,7 @@ def test_without_a_busybox_it_still_has_the_ready_program(tmp_path: Path) -> Non
     entries = minimal.tree({name: _file(tmp_path, name.encode()) for name in minimal.PROGRAMS}, None)
     assert [entry.path for entry in entries if entry.path.startswith("bin/")] == [
         "bin/micro",
+        "bin/pingpong",
         "bin/ready",
         "bin/steady",
     ]

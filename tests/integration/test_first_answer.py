@@ -221,3 +221,66 @@ def test_without_a_place_for_the_byte_nothing_is_started() -> None:
     assert "not set: BENCHBOX_READY" in done.stderr
     done = subprocess.run(words, env={"BENCHBOX_READY": "/no/such/path"}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (4, "")
+
+
+def listening(server: str, *options: str, ends_after_s: float = 0.3) -> tuple[Done, float]:
+    """Run a ``server`` on a free port that is not to be asked; end all after a while, if it has not ended."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    read, write = os.pipe()
+    words = [str(PROGRAM), "--listens", *options, port, "--", sys.executable, "-c", server, port]
+    begun = time.monotonic()
+    process = subprocess.Popen(words, env={"BENCHBOX_READY": str(write)}, pass_fds=(write,), stderr=subprocess.PIPE)
+    os.close(write)
+    byte = os.read(read, 2)
+    after_s = time.monotonic() - begun
+    os.close(read)
+    try:
+        process.wait(ends_after_s if byte else 10)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=10)[1].decode()
+    return Done(process.returncode, said, byte, after_s if byte else None, time.monotonic() - begun), after_s
+
+
+#: Listens after a pause; whoever connects is an error.
+LISTENS_LATE: Final = """
+import socket, sys, time
+time.sleep(0.3)
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+server.settimeout(float(sys.argv[2]) if len(sys.argv) > 2 else 100)
+try:
+    server.accept()
+    sys.exit(9)
+except TimeoutError:
+    sys.exit(4)
+"""
+
+
+def test_a_server_that_is_not_asked_is_only_looked_at() -> None:
+    """Nobody connects: some servers take any connection for their client."""
+    done, after_s = listening(LISTENS_LATE.replace("100", "100"))
+    assert (done.status, done.byte, done.said) == (0, b"!", "")
+    assert 0.3 <= after_s < 5
+
+
+def test_a_server_that_stays_goes_on_after_the_byte() -> None:
+    """Until it is ended from outside; its own end is this program's."""
+    done, _ = listening(LISTENS_LATE, "--stay", ends_after_s=1.0)
+    assert (done.status, done.byte) == (-signal.SIGTERM, b"!")
+    left, _ = listening(LISTENS_LATE.replace("100", "0.5"), "--stay", ends_after_s=10)
+    assert (left.status, left.byte) == (4, b"!")
+    assert left.said == "first_answer: the server ended with status 4 after it was ready\n"
+
+
+def test_a_server_that_never_listens_is_given_up() -> None:
+    """After the deadline, as one that never answers."""
+    done, _ = listening("import time; time.sleep(60)", "--deadline-ms", "500")
+    assert (done.status, done.byte, done.said) == (3, b"", "first_answer: no answer within 500 ms\n")
+
+
+@pytest.mark.parametrize("words", [["--listens", "--ask", "x", "7"], ["--listens", "/path"], ["--listens"]])
+def test_what_goes_not_together_is_refused(words: list[str]) -> None:
+    """Before anything starts."""
+    assert run([str(PROGRAM), *words, "--", "/bin/true"]).status == 2

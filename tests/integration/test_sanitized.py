@@ -193,6 +193,47 @@ def test_first_answer_ends_each_way_without_a_complaint(tmp_path: Path, monkeypa
         assert (done.status, "Sanitizer" in done.said or "runtime error" in done.said) == (2, False), done.said
 
 
+def test_pingpong_measures_and_refuses_without_a_complaint(tmp_path: Path) -> None:
+    """Round trips over loopback, nobody who answers, arguments that are nonsense."""
+    program = build(tmp_path / "pingpong", SOURCES / "pingpong.c", *SANITIZERS)
+    environment = {"ASAN_OPTIONS": "detect_leaks=0"}
+
+    def ask(*words: str) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run([program, *words], capture_output=True, text=True, env=environment, timeout=30)
+        assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
+        return done
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        [program, "server", port], pass_fds=(write,), env={**environment, "BENCHBOX_READY": str(write)}
+    )
+    try:
+        assert os.read(read, 1) == b"!"
+        done = ask("client", "127.0.0.1", port, "500", "1", "64")
+    finally:
+        server.kill()
+        server.wait()
+        os.close(read)
+        os.close(write)
+    found = dict(line.split("=") for line in done.stdout.splitlines())
+    assert (done.returncode, found["asked"], found["received"]) == (0, "500", "500")
+    assert int(found["min_ns"]) <= int(found["p50_ns"]) <= int(found["p90_ns"]) <= int(found["max_ns"])
+    assert "p99_ns" not in found
+    silent = ask("client", "127.0.0.1", port, "50", "1", "16")
+    assert (silent.returncode, "\np50_ns" in silent.stdout) == (3, False)
+    for words in (
+        [],
+        ["server"],
+        ["server", "0"],
+        ["client", "x", "7", "1", "1", "64"],
+        ["client", "127.0.0.1", "7", "1", "1", "15"],
+    ):
+        assert ask(*words).returncode == 2
+
+
 def test_the_agent_runs_a_command_without_a_complaint(
     tmp_path: Path, need: Callable[[str, Availability], None]
 ) -> None:

@@ -63,6 +63,11 @@ def test_the_new_root_and_its_mounts_keep_their_order() -> None:
     ]  # fmt: skip
 
 
+def test_a_network_namespace_is_joined_by_its_descriptor() -> None:
+    """In place of a new one."""
+    assert after_report(replace(PLAIN, network_fd=0))[:2] == ["--join-net", "0"]
+
+
 def test_every_other_part_of_a_plan_has_its_option() -> None:
     """Namespaces, host name, loopback, CPUs, user, capabilities, filter, environment, deadline."""
     plan = replace(

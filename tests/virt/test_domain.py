@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchbox.virt.domain import DISK, NIC, ROOT_DISK, ROOT_SERIAL, GuestSpec, domain_xml, is_machine, read_back
+from benchbox.virt.domain import DISK, NIC, ROOT_DISK, ROOT_SERIAL, TAP, GuestSpec, domain_xml, is_machine, read_back
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -41,6 +41,7 @@ GUESTS = {
         EMULATED, domain_type="kvm", cpu_model="EPYC", disabled_features=("x2apic",), environment={}
     ),
     "domain-nic": replace(EMULATED, nic=True, environment={}),
+    "domain-tap": replace(EMULATED, tap="tap3", mac="02:62:62:00:00:03", address="198.18.0.3/24", environment={}),
     "domain-disk": replace(EMULATED, disk="/scratch/vm-1.raw", disk_bytes=64 << 20, machine="pc", environment={}),
     "domain-data": replace(EMULATED, data_disk="/scratch/data-vm-1/disk.raw", environment={}),
     "domain-arm": replace(EMULATED, arch="aarch64", machine="virt", environment={}),
@@ -153,3 +154,9 @@ def test_a_device_that_libvirt_says_little_of_is_still_told() -> None:
 def test_an_alias_means_a_family_of_machines(asked: str, live: str, same: bool) -> None:
     """libvirt says the version that QEMU chose."""
     assert is_machine(asked, live) is same
+
+
+def test_a_tap_is_read_back_as_what_it_is() -> None:
+    """Its own kind of network card, with the cable in."""
+    assert read_back(domain_xml(GUESTS["domain-tap"]))["nics"] == [TAP]
+    assert read_back(domain_xml(GUESTS["domain-nic"]))["nics"] == [NIC]

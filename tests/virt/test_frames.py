@@ -66,3 +66,9 @@ def test_fields_that_are_none_are_left_out() -> None:
     """A payload from a broken guest gives what can be read of it."""
     assert parse_fields(b"a=1\0nonsense\0b=x=y\0\xff=2") == {"a": "1", "b": "x=y", "\ufffd": "2"}
     assert parse_numbers(b"a=1\0b=-2\0c=\xc2\xb2\0d=1e3\0e=") == {"a": 1, "b": -2}
+
+
+def test_an_address_is_asked_for_where_there_is_a_card() -> None:
+    """Guests without one are asked as ever."""
+    assert b"address=" not in run_request(Command(("/bin/x",))).payload
+    assert run_request(Command(("/bin/x",)), address="198.18.0.3/24").payload.endswith(b"address=198.18.0.3/24\0")

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from benchbox.linux.cgroups import CgroupPlan, Group
-from benchbox.model import DEVICE_STAT, Outcome
+from benchbox.model import DEVICE_STAT, Command, Outcome
 from benchbox.virt import verdict
 from benchbox.virt.channels import Console, Control, Tail
+from benchbox.virt.domain import TAP
+from benchbox.virt.messages import GuestOrder
 from tests.virt.observations import FACTS, LIVE, ORDER, STAGES, observed
 
 NO_GROUPS = CgroupPlan(())
@@ -189,3 +191,37 @@ def test_the_device_is_handed_on_as_it_was_at_the_command_s_end() -> None:
     """Under a key that whoever made /data takes out again."""
     assert judge(device_stat="1 2 3").applied[DEVICE_STAT] == "1 2 3"
     assert DEVICE_STAT not in judge().applied
+
+
+STAYING = replace(ORDER, command=Command(("/bin/serve",), stays=True))
+RUNNING = {name: at_ns for name, at_ns in STAGES.items() if name != "exited"}
+
+
+def test_a_server_that_was_ended_after_it_was_ready_ended_well() -> None:
+    """That is what was to become of it; what it ran on was read back before."""
+    seen = observed(stages=RUNNING, control=Control(executed=True), failure=verdict.ENDED_BY_US)
+    outcome = verdict.outcome(STAYING, seen, NO_GROUPS)
+    assert (outcome.status, outcome.exit_code) == ("ok", None)
+
+
+@pytest.mark.parametrize(
+    ("order", "changes"),
+    [
+        (ORDER, {"stages": RUNNING}),
+        (STAYING, {"stages": {name: at for name, at in RUNNING.items() if name != "ready"}}),
+        (STAYING, {}),
+    ],
+    ids=["one that was to end", "one that was not ready", "one that had ended"],
+)
+def test_every_other_guest_that_was_ended_failed(order: GuestOrder, changes: dict[str, Any]) -> None:
+    """Only a server that serves is ended well."""
+    seen = observed(**{"failure": verdict.ENDED_BY_US, "control": Control(executed=True), **changes})
+    assert verdict.outcome(order, seen, NO_GROUPS).reason == verdict.ENDED_BY_US
+
+
+def test_a_tap_that_is_not_on_the_domain_is_seen() -> None:
+    """The guest's card is the one that leads to the bridge."""
+    order = replace(ORDER, spec=replace(ORDER.spec, tap="tap3"))
+    assert "network cards" in str(verdict.outcome(order, observed(), NO_GROUPS).reason)
+    live = {**LIVE, "nics": [TAP]}
+    assert verdict.outcome(order, observed(live=live), NO_GROUPS).status == "ok"
