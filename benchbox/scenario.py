@@ -201,12 +201,17 @@ def too_large(scenario: Scenario, kind: str, available_bytes: int | None) -> str
 def planned_order(scenario: Scenario) -> tuple[tuple[str, ...], ...]:
     """Return the ids of the cells of ``scenario`` in the order of each round, as ``plan.order`` has them.
 
-    The priming round has of several numbers at once only the smallest: one brings into memory what many read.
+    The priming round has of several numbers at once only the smallest: one brings into memory what many read. It has no
+    formats: what is counted needs no priming.
     """
     planned = cells(scenario)
     priming, *measured = plan.order([cell.id for cell in planned], scenario.rounds, scenario.seed)
-    more = {cell.id for cell in planned if cell.params.get(PARALLEL, scenario.parallel[0]) != scenario.parallel[0]}
-    return tuple(name for name in priming if name not in more), *measured
+    needless = {
+        cell.id
+        for cell in planned
+        if cell.workload == _WEIGHS or cell.params.get(PARALLEL, scenario.parallel[0]) != scenario.parallel[0]
+    }
+    return tuple(name for name in priming if name not in needless), *measured
 
 
 def left_out(scenario: Scenario, count: int, available_bytes: int | None) -> str | None:

@@ -712,6 +712,12 @@ def test_the_priming_round_has_the_smallest_number_only() -> None:
     assert len(planned_order(plain)[0]) == 2
 
 
+def test_what_is_counted_is_not_primed() -> None:
+    """A format is weighed in each round, and not once more before them."""
+    text = json.dumps({"name": "x", "environments": [{"kind": "format"}], "workloads": ["image-size"], "rounds": 1})
+    assert planned_order(loads(text, "x")) == ((), ("format/image-size",))
+
+
 # --- formats ---
 
 

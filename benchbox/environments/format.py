@@ -355,9 +355,9 @@ def _add_instances(count: int, numbers: Numbers, make: Callable[[int], Path] | s
         numbers.told["instances_not_measured"] = make
         return
     made = [make(number) for number in range(1, count + 1)]
-    os.sync()
     total_bytes = 0
     for number, path in enumerate(made, start=1):
+        formats.settle(path)
         total_bytes += formats.measure(path).allocated_bytes
         if number in _COUNTS or number == count:
             numbers.add(f"instances.{number}", total_bytes)
@@ -380,7 +380,7 @@ def _weigh_overlay(options: Options, entries: Sequence[Entry], folder: Path, too
     empty_bytes = formats.measure(make("empty", ())).allocated_bytes
     numbers.add("build", time.monotonic() - begun_s, "s")
     used = make("used", offsets)
-    os.sync()
+    formats.settle(used)
     found = formats.measure(used)
     numbers.add_size(found)
     _add_transfer(options.format, used, entries, tools, numbers)

@@ -108,6 +108,17 @@ def measure(path: Path) -> Size:
     return total
 
 
+def settle(path: Path) -> None:
+    """Wait until all of ``path`` is on the disk: what is not yet has no final number of blocks."""
+    for each in _walk(path):
+        if each.is_file() and not each.is_symlink():
+            descriptor = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
 def _walk(path: Path) -> Iterator[Path]:
     yield path
     if path.is_dir() and not path.is_symlink():
@@ -187,7 +198,7 @@ def build(name: str, entries: Sequence[Entry], folder: Path, tools: Tools, room_
     begun_s = time.monotonic()
     convert_s = _BUILDERS[name](root, target, entries, tools, room_bytes)
     built = Built(target, time.monotonic() - begun_s, convert_s)
-    os.sync()  # what is not on the disk yet has no final number of blocks
+    settle(target)
     if name != "directory":
         shutil.rmtree(root)
     return built
