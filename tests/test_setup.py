@@ -507,7 +507,7 @@ def test_the_tests_run_against_the_installed_package() -> None:
     assert "site-packages" in Path(benchbox.__file__).parts
 
 
-@pytest.mark.parametrize("name", ["launch", "agent", "ready", "first_answer", "steady", "pingpong"])
+@pytest.mark.parametrize("name", ["launch", "agent", "ready", "first_answer", "steady", "pingpong", "files"])
 def test_each_program_is_installed_and_needs_no_library(name: str) -> None:
     """It is executable and static: it has no program header that asks for a dynamic loader (ELF, PT_INTERP)."""
     binary = program(name).read_bytes()

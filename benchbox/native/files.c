@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -82,13 +83,14 @@ static int64_t sync_folder(const char *folder)
 
 static int metadata(const char *folder, long count)
 {
-    if (mkdir(folder, 0755) || chdir(folder)) fail("cannot make", folder);
+    int home = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (home < 0 || mkdir(folder, 0755) || chdir(folder)) fail("cannot make", folder);
     int64_t create_ns = each(count, create);
     int64_t stat_ns = each(count, look);
     int64_t sync_ns = sync_folder(folder);
     int64_t unlink_ns = each(count, discard);
     /* Only an empty folder can be removed: every file has gone. */
-    if (rmdir(folder)) fail("cannot remove", folder);
+    if (fchdir(home) || rmdir(folder)) fail("cannot remove", folder);
     say("count", count);
     say("create_ns", create_ns);
     say("stat_ns", stat_ns);
@@ -109,27 +111,29 @@ static int64_t write_byte(const char *path, char byte)
     return now_ns() - started_ns;
 }
 
-static char first_byte(int fd, const char *path)
+/* What the first page of the file holds; mapped, it stays the page of the file that was opened. */
+static const volatile char *mapped(const char *path, struct stat *status)
 {
-    char byte;
-    if (pread(fd, &byte, 1, 0) != 1) fail("cannot read", path);
-    return byte;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, status)) fail("cannot open", path);
+    void *page = mmap(NULL, 1, PROT_READ, MAP_SHARED, fd, 0);
+    if (page == MAP_FAILED || close(fd)) fail("cannot map", path);
+    return page;
 }
 
 static int copy_up(const char *path)
 {
     struct stat status;
-    /* A descriptor that was opened before keeps showing the lower file: Documentation/filesystems/overlayfs.rst. */
-    int before = open(path, O_RDONLY | O_CLOEXEC);
-    if (before < 0 || fstat(before, &status)) fail("cannot open", path);
-    char byte = (char)(first_byte(before, path) ^ 0x5a);
+    /* What was mapped before a file is copied up keeps showing the lower one: Documentation/filesystems/overlayfs.rst. */
+    const volatile char *before = mapped(path, &status);
+    errno = EINVAL;
+    if (!status.st_size) fail("nothing is in", path);
+    char byte = (char)(*before ^ 0x5a);
     int64_t first_ns = write_byte(path, byte);
-    int copied = first_byte(before, path) != byte;
+    int copied = *before != byte;
     int64_t second_ns = write_byte(path, (char)(byte ^ 0xff));
-    int after = open(path, O_RDONLY | O_CLOEXEC);
-    if (after < 0) fail("cannot open", path);
     errno = EIO;
-    if (first_byte(after, path) != (char)(byte ^ 0xff)) fail("another byte than was written is in", path);
+    if (*mapped(path, &status) != (char)(byte ^ 0xff)) fail("another byte than was written is in", path);
     say("size_bytes", status.st_size);
     say("first_ns", first_ns);
     say("second_ns", second_ns);

@@ -47,7 +47,7 @@ METRICS: Final = {
     "metadata.sync": "To bring the folder with all its new files to the device",
     "copy_up.first_write": "To open a file and write its first byte, with the copy of the file from the lower layer",
     "copy_up.second_write": "The same once more, when the file is in the writable layer",
-    "copy_up.copied": "How much was copied from the lower layer",
+    "copy_up.size": "How much was copied from the lower layer",
     "parallel.cleaned": "From the first of several requests at once until everything of all is gone again",
     "floor.elapsed": "From the request to the end of a program that does nothing: the harness's floor",
     "command.elapsed": "From the request to the command's end",

@@ -71,7 +71,7 @@ class CopyUp:
         return (
             Metric("copy_up.first_write", found["first_ns"] / NS_PER_S, "s"),
             Metric("copy_up.second_write", found["second_ns"] / NS_PER_S, "s"),
-            Metric("copy_up.copied", float(found["size_bytes"] if found["copied"] else 0), "B"),
+            Metric("copy_up.size", float(found["size_bytes"] if found["copied"] else 0), "B"),
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from benchbox import images
 from benchbox.environments import vm
 from benchbox.linux import cgroups, processes
-from benchbox.model import EnvironmentSpec, Outcome, Resources, Session, Workspace
+from benchbox.model import EnvironmentSpec, Image, Outcome, Resources, Session, Workspace
 
 CGROUP = f"benchbox-test-guests-{os.getpid()}"
 _REAP_EVERY_S = 0.003
@@ -58,17 +58,27 @@ def reaping() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def session(folder: Path, ledger: Ledger | None = None, **options: Any) -> Iterator[Session]:
-    """Yield a session of ``vm`` with ``options``, by default emulated; its private root is below ``folder``."""
+def session(
+    folder: Path,
+    ledger: Ledger | None = None,
+    image: Image | None = None,
+    resources: Resources | None = None,
+    scratch: Path | None = None,
+    **options: Any,
+) -> Iterator[Session]:
+    """Yield a session of ``vm`` with ``options``, by default emulated; its private root is below ``folder``.
+
+    ``scratch`` is where its files go, without it ``folder``: the name of that has to be short.
+    """
     spec = EnvironmentSpec("vm", "vm", {"accelerator": "tcg", **options})
     allowed = tuple(sorted(os.sched_getaffinity(0)))
     runtime = folder / "benchbox"
     runtime.mkdir(exist_ok=True)
     cgroup = f"{CGROUP}-{next(_numbers)}"
-    workspace = Workspace("test", folder, runtime, cgroup, allowed[-1:], allowed[:1], ledger or Ledger())
-    image = images.open_image("minimal")
+    workspace = Workspace("test", scratch or folder, runtime, cgroup, allowed[-1:], allowed[:1], ledger or Ledger())
+    image = image or images.open_image("minimal")
     try:
-        with vm.ENVIRONMENT.open(spec, image, Resources(), workspace) as opened:
+        with vm.ENVIRONMENT.open(spec, image, resources or Resources(), workspace) as opened:
             yield opened
     finally:
         for root in cgroups.detect().roots():

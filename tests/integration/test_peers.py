@@ -22,7 +22,7 @@ from benchbox.environments.docker import socket_path
 from benchbox.environments.engine_api import Engine
 from benchbox.errors import UnavailableError
 from benchbox.linux import cgroups, ledger, nest
-from benchbox.model import OUTPUT_TAIL_BYTES, Availability, Command, EnvironmentSpec, Outcome, Resources
+from benchbox.model import OUTPUT_TAIL_BYTES, Availability, Command, DataSpec, EnvironmentSpec, Outcome, Resources
 from benchbox.supervisor import cleanup
 from tests.environments.daemons import Answer, Daemon, daemon, hang, raw, says
 from tests.integration.sessions import output, run, session, shell
@@ -389,3 +389,22 @@ def test_no_daemon_is_a_skip_with_a_remedy(tmp_path: Path, monkeypatch: pytest.M
     offer = environment("docker").check(EnvironmentSpec("docker", "docker"))
     assert "only a daemon on this host" in (offer.reason or "")
     assert offer.fix
+
+
+# --- /data -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker"])
+def test_a_container_of_another_program_has_a_data_of_its_own(
+    kind: str, tmp_path: Path, need: Callable[[str, Availability], None]
+) -> None:
+    """Bound for each sample, fresh, gone afterwards; or its own writable layer where that is asked for."""
+    need(kind, environment(kind).check(EnvironmentSpec(kind, kind)))
+    script = "busybox ls -A /data; busybox grep -c ' /data ' /proc/self/mountinfo; echo x >/data/f"
+    with session(kind, tmp_path) as opened:
+        places = (DataSpec(1 << 20), "bind of a fresh", "1"), (DataSpec(1 << 20, "layer"), "in its own layer", "0")
+        for data, said, bound in places * 2:
+            outcome = run(opened, shell(script, data=data))
+            assert (outcome.status, outcome.output_tail.split()) == ("ok", [bound.encode()]), outcome.reason
+            assert outcome.applied["data"].startswith(said)
+            assert list((tmp_path / "scratch").glob("data-*")) == []

@@ -289,3 +289,32 @@ def converse(root: Path, *frames: Frame) -> tuple[list[tuple[bytes, bytes]], byt
         found.append((kind, answers[5 : 5 + length]))
         answers = answers[5 + length :]
     return found, output
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (("metadata", "made", "50"), 0),
+        (("copy-up", "file"), 0),
+        (("copy-up", "empty"), 1),
+        (("copy-up", "absent"), 1),
+        (("copy-up", "."), 1),
+        (("metadata", "file", "5"), 1),
+        (("metadata", "made", "0"), 2),
+        (("metadata", "made", "5x"), 2),
+        (("metadata", "made"), 2),
+        ((), 2),
+    ],
+)
+def test_files_ends_each_way_without_a_complaint(tmp_path: Path, words: tuple[str, ...], status: int) -> None:
+    """What goes well prints its numbers, what does not says what and where; nothing is left of what it made."""
+    program = build(tmp_path / "files", SOURCES / "files.c", *SANITIZERS)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"content")
+    (folder / "empty").touch()
+    done = subprocess.run([program, *words], cwd=folder, capture_output=True, text=True, env=dict(OPTIONS), timeout=20)
+    assert done.returncode == status, done.stderr
+    assert ("=" in done.stdout) is (status == 0) and "Sanitizer" not in done.stderr
+    assert bool(done.stderr) is (status != 0)
+    assert {path.name for path in folder.iterdir()} == {"file", "empty"}

@@ -33,8 +33,8 @@ def test_both_writes_and_the_copy_are_read_out() -> None:
     found = values(COPY_UP, COPY_UP_LINES)
     assert found["copy_up.first_write"] == pytest.approx(5530120e-9)
     assert found["copy_up.second_write"] == pytest.approx(1943e-9)
-    assert found["copy_up.copied"] == 1 << 20
-    assert values(COPY_UP, COPY_UP_LINES.replace(b"copied=1", b"copied=0"))["copy_up.copied"] == 0
+    assert found["copy_up.size"] == 1 << 20
+    assert values(COPY_UP, COPY_UP_LINES.replace(b"copied=1", b"copied=0"))["copy_up.size"] == 0
 
 
 @pytest.mark.parametrize("output", [b"", b"first_ns=1\n", b"nonsense", COPY_UP_LINES[:20], b"first_ns=-1\n" * 4])
