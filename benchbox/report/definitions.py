@@ -72,6 +72,14 @@ _OF_ANY: Final = {
     "elapsed": "From the request to the workload's end",
     "work": "How much was done while it was measured",
     "per_cpu_s": "Work by the second of host CPU time that the whole environment used, start and end included",
+    "network.throughput": "Bytes a second that arrived over TCP, at the receiver",
+    "network.retransmits": "TCP segments a second that were sent again",
+    "network.latency.p50": "From when a message was due until its answer was there, the median",
+    "network.late": "How late the client sent its messages, the median: its own part of the latency",
+    "network.lost": "Share of the messages without an answer",
+    "redis.rate": "Requests a second that one Redis answered",
+    "nginx.rate": "Requests a second that one nginx answered",
+    "sqlite.rate": "Transactions a second, counted in the table afterwards",
 }
 
 #: What is over when a stage is over.
