@@ -15,8 +15,8 @@ def too_fast(metric: str, direction: str, kind: str, baseline_kind: str, ratio: 
     """Return why a guest's cell cannot be true beside native's, whose ``ratio`` to it is given; None where it may.
 
     A guest writes to the same device through more layers. Where it looks faster beyond doubt (the whole interval of the
-    ratio; below so many rounds that there is none, the ratio by more than TOLERANCE), something took the bytes before
-    the device: a cache of the host's, or flushes that were dropped.
+    ratio; below so many rounds that there is none, the ratio by more than TOLERANCE), something that is not the
+    isolation makes it so: a cache of the host's, dropped flushes, or requests and pages that are cut otherwise.
     """
     if kind != "vm" or baseline_kind != "native" or not metric.startswith(_WRITES) or metric == _SHARE or not ratio:
         return None
@@ -27,6 +27,6 @@ def too_fast(metric: str, direction: str, kind: str, baseline_kind: str, ratio: 
     if (slowest <= 1) if direction == "higher" else (slowest >= 1):
         return None
     return (
-        f"writes faster than native, {ratio.estimate:.3g} times its {metric}, to the same device: the host's cache or a"
-        " dropped flush took the bytes (disk_cache), so this is no speed of a disk"
+        f"writes faster than native, {ratio.estimate:.3g} times its {metric}, to the same device: not by being a guest"
+        ", by something else that differs (a cache of the host's, dropped flushes, larger pages or requests)"
     )

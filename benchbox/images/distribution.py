@@ -32,7 +32,7 @@ from benchbox.model import Availability
 from benchbox.native import program
 
 #: benchbox's own programs that workloads run.
-PROGRAMS: Final = ("first_answer", "micro", "pingpong", "ready", "steady")
+PROGRAMS: Final = ("files", "first_answer", "micro", "pingpong", "ready", "steady")
 #: Paths that are not kept: what nobody reads in a benchmark, what belongs to this host, what is mounted over.
 LEFT_OUT: Final = (
     "boot/*", "dev/*", "etc/apt", "etc/hostname", "etc/machine-id", "etc/resolv.conf", "packages", "proc/*", "run/*",

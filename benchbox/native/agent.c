@@ -442,8 +442,8 @@ static void raise_card(char *text)
     struct ifreq interface = {.ifr_name = "eth0", .ifr_flags = IFF_UP | IFF_RUNNING};
     char *slash = strchr(text, '/');
     errno = EINVAL;
-    if (!slash || !parse_number(slash + 1, &bits) || bits < 1 || bits > 32) give_up("no address:", text);
-    *slash = 0;
+    if (slash) *slash++ = 0;
+    if (!slash || !parse_number(slash, &bits) || bits < 1 || bits > 32) give_up("no address:", text);
     if (!inet_aton(text, &address)) give_up("no address:", text);
     mask.s_addr = htonl(~UINT32_C(0) << (32 - bits));
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -199,7 +199,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bootstrap:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == "mmdebstrap" else None)
     monkeypatch.setattr(distribution, "suite_of", lambda text: "bookworm")
-    for name in ("ready", "first_answer", "micro", "pingpong", "steady"):
+    for name in ("ready", "first_answer", "files", "micro", "pingpong", "steady"):
         (tmp_path / name).write_text(name)
     monkeypatch.setattr(distribution, "program", lambda name: tmp_path / name)
     played = Bootstrap()

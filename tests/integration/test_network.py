@@ -120,8 +120,13 @@ def test_both_ends_reach_each_other_and_nobody_else_does() -> None:
             assert asking.getpeername()[0] == link.address
             assert asking.getsockname()[0] == links.CLIENT_ADDRESS
             assert asking.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == b"reno"
-        with pytest.raises(OSError):
-            socket.create_connection((link.address, 7), 0.2)
+            server.accept()[0].close()
+            # Some networks answer for every address there is: what counts is that nothing of it arrives here.
+            with contextlib.suppress(OSError):
+                socket.create_connection((link.address, 7), 0.2).close()
+            server.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                server.accept()
 
 
 def test_launch_joins_a_namespace_by_its_descriptor() -> None:
