@@ -48,7 +48,7 @@ SCRIPTS_ONLY: Final = (
 FALLBACK_SUITE: Final = "bookworm"
 
 #: Raise it when the same packages would give another tree.
-_RECIPE_VERSION: Final = 1
+_RECIPE_VERSION: Final = 2
 _KIND: Final = "distribution"
 _TIMEOUT_S: Final = 900.0
 _APT_TIMEOUT_S: Final = 30.0
