@@ -78,8 +78,12 @@ _AFTER: Final = r"""set -e
 ls "$1/var/cache/apt/archives" >"$1/packages"
 [ ! -e "$1/sbin/ldconfig" ] || chroot "$1" /sbin/ldconfig
 [ -e "$1/usr/bin/python3" ] || exit 0
+# Of what the caller has set for Python nothing may count. Modules that the compiler itself imports would be written
+# with a time stamp, and then be left as they are.
+told="PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1"
 for path in "$1"/usr/lib/python3*; do
-    chroot "$1" /usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash "/usr/lib/${path##*/}" || :
+    env -i PATH="$PATH" LC_ALL=C $told \
+        chroot "$1" /usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash "/usr/lib/${path##*/}" || :
 done
 """
 
@@ -245,7 +249,6 @@ def _bootstrap(argv: Sequence[str], work: Path, name: str, progress: Progress | 
 
     environment: Mapping[str, str] = {
         "LC_ALL": "C",
-        "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": str(MTIME_S),
         "TMPDIR": str(work),
     }
