@@ -26,11 +26,11 @@ from benchbox.environments import bundle, peers
 from benchbox.environments.container import KEPT_CAPABILITIES
 from benchbox.environments.data import FOLDER, DataFolders, with_data
 from benchbox.environments.engine_api import RUN_LABEL, Demultiplexer, Engine, EngineError, Exchange
-from benchbox.environments.launched import Requested, choose_cpus, instance_limits
+from benchbox.environments.launched import Requested, instance_limits
 from benchbox.environments.prepared import MASKED, READ_ONLY
 from benchbox.errors import BenchboxError, EnvironmentFailure, UnavailableError
 from benchbox.images import oci
-from benchbox.linux import cgroups, nest
+from benchbox.linux import nest
 from benchbox.linux.clock import monotonic_ns
 from benchbox.model import (
     OUTPUT_TAIL_BYTES,
@@ -127,23 +127,14 @@ def _require_ours(info: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class Makings:
+class Makings(peers.Ground):
     """What all samples of a session are made of; ``fifos`` is a folder that the daemon sees as well."""
 
-    label: str
     engine: Engine
     image: str
     fifos: Path
-    basis: bundle.Basis
     network: str
-    where: nest.Hierarchies
-    groups: nest.Nest
-    workspace: Workspace
     data: DataFolders
-
-    def nest(self, name: str) -> nest.Nest:
-        """Return the groups of the sample ``name``."""
-        return nest.named(self.groups, f"{self.label}-{name}")
 
 
 def _makings(
@@ -155,21 +146,19 @@ def _makings(
     workspace: Workspace,
     stack: ExitStack,
 ) -> Makings:
-    cpus = choose_cpus(resources, workspace)
-    where = stack.enter_context(peers.hierarchies(workspace))
-    mems = cgroups.prepare(where.layout, workspace.cgroup_name)
-    swap = peers.limits_swap(where.layout, workspace.cgroup_name)
+    ground = peers.ground(
+        label, resources, workspace, stack, own_network=options.network != "host", read_only=False,
+        filtered=options.seccomp == "default", runtime=False,
+    )  # fmt: skip
     stack.enter_context(_containers(engine, workspace))
     fifos = workspace.runtime / f"docker-{label}"
     fifos.mkdir(mode=0o700)
     stack.callback(fifos.rmdir)
-    profile = peers.filter_profile() if options.seccomp == "default" else None
-    basis = bundle.Basis(resources, cpus, mems, swap, options.network != "host", False, profile)
-    imported = import_image(engine, image)
-    groups = peers.groups(where, workspace, basis, runtime=False)
     layers = Path(str(engine.info().get("DockerRootDir") or workspace.scratch))
-    data = DataFolders(workspace, label, image.root, layer=layers)
-    return Makings(label, engine, imported, fifos, basis, options.network, where, groups, workspace, data)
+    return Makings(
+        **vars(ground), engine=engine, image=import_image(engine, image), fifos=fifos, network=options.network,
+        data=DataFolders(workspace, label, image.root, layer=layers),
+    )  # fmt: skip
 
 
 @contextmanager

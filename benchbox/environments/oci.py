@@ -27,7 +27,6 @@ from benchbox.environments.launched import (
     LaunchedCommand,
     Requested,
     channel_latency_ns,
-    choose_cpus,
     instance_limits,
 )
 from benchbox.errors import EnvironmentFailure
@@ -125,24 +124,19 @@ def _is_mixed(layout: cgroups.Layout) -> bool:
 
 
 @dataclass(frozen=True)
-class Makings:
+class Makings(peers.Ground):
     """What all samples of a session are made of.
 
-    ``state`` is where the runtime keeps its own, ``bundles`` and ``layers`` hold a folder a sample, ``groups`` are
-    planned for any name. ``by_descriptor`` says whether it can pass the workload a descriptor to be ready on; else that
-    is the workload's error output. ``seccomp`` is the text of the filter.
+    ``state`` is where the runtime keeps its own, ``bundles`` and ``layers`` hold a folder a sample. ``by_descriptor``
+    says whether it can pass the workload a descriptor to be ready on; else that is the workload's error output.
+    ``seccomp`` is the text of the filter.
     """
 
-    label: str
     runtime: Path
     root: Path
     state: Path
     bundles: Path
     layers: Path | None
-    basis: bundle.Basis
-    where: nest.Hierarchies
-    groups: nest.Nest
-    workspace: Workspace
     by_descriptor: bool
     seccomp: str | None
     data: DataFolders
@@ -151,10 +145,6 @@ class Makings:
     def ready(self) -> str:
         """What BENCHBOX_READY says inside."""
         return str(READY_FD if self.by_descriptor else _ERROR_OUTPUT)
-
-    def nest(self, name: str) -> nest.Nest:
-        """Return the groups of the sample ``name``."""
-        return nest.named(self.groups, f"{self.label}-{name}")
 
 
 def _makings(
@@ -167,26 +157,26 @@ def _makings(
     stack: ExitStack,
 ) -> Makings:
     mounts.enter_private()
-    cpus = choose_cpus(resources, workspace)
-    where = stack.enter_context(peers.hierarchies(workspace))
-    mems = cgroups.prepare(where.layout, workspace.cgroup_name)
+    ground = peers.ground(
+        label, resources, workspace, stack, own_network=options.network, read_only=options.root == "bind",
+        filtered=options.seccomp == "default", runtime=True,
+    )  # fmt: skip
     state = stack.enter_context(_state(workspace, label, runtime))
     # The runtime makes mount points that the image lacks: not in the store.
-    root = stack.enter_context(_mount_point(workspace.scratch / f"root-{label}"))
+    root = stack.enter_context(mounts.mount_point(workspace.scratch / f"root-{label}"))
     mounts.bind(image.root, root, read_only=True)
     layers = None
     if options.root == "overlay":
-        layers = stack.enter_context(_mount_point(workspace.scratch / f"layers-{label}"))
+        layers = stack.enter_context(mounts.mount_point(workspace.scratch / f"layers-{label}"))
         mounts.tmpfs(layers, mode="700")
-    profile = peers.filter_profile() if options.seccomp == "default" else None
-    swap = peers.limits_swap(where.layout, workspace.cgroup_name)
-    basis = bundle.Basis(resources, cpus, mems, swap, options.network, layers is None, profile)
     bundles = state.parent / "bundles"
     bundles.mkdir()
-    passes, text = _passes_descriptors(runtime), json.dumps(profile) if profile else None
-    groups = peers.groups(where, workspace, basis, runtime=True)
-    data = DataFolders(workspace, label, image.root, layer=layers)
-    return Makings(label, runtime, root, state, bundles, layers, basis, where, groups, workspace, passes, text, data)
+    return Makings(
+        **vars(ground), runtime=runtime, root=root, state=state, bundles=bundles, layers=layers,
+        by_descriptor=_passes_descriptors(runtime),
+        seccomp=json.dumps(ground.basis.seccomp) if ground.basis.seccomp else None,
+        data=DataFolders(workspace, label, image.root, layer=layers),
+    )  # fmt: skip
 
 
 @contextmanager
@@ -202,16 +192,6 @@ def _state(workspace: Workspace, label: str, runtime: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         workspace.ledger.release("oci", ident)
-
-
-@contextmanager
-def _mount_point(folder: Path) -> Iterator[Path]:
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        mounts.detach(folder)
-        folder.rmdir()
 
 
 def _passes_descriptors(runtime: Path) -> bool:

@@ -5,17 +5,18 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from benchbox import native
 from benchbox.environments.bundle import Basis
-from benchbox.environments.launched import Requested, instance_limits
+from benchbox.environments.launched import Requested, choose_cpus, instance_limits
 from benchbox.errors import EnvironmentFailure, UnavailableError
 from benchbox.linux import cgroups, nest, seccomp
 from benchbox.linux.processes import describe_status
-from benchbox.model import Availability, Command, Outcome, Workspace
+from benchbox.model import Availability, Command, Outcome, Resources, Workspace
 from benchbox.units import format_cpu_list, parse_cpu_list
 
 #: A status above this one is that of a process that was killed by the signal with the number above it: shells, OCI
@@ -63,10 +64,45 @@ def hierarchies(workspace: Workspace) -> Iterator[nest.Hierarchies]:
                 folder.rmdir()
 
 
-def groups(where: nest.Hierarchies, workspace: Workspace, basis: Basis, *, runtime: bool) -> nest.Nest:
-    """Return the groups of a sample of any name. Pure."""
-    limits = instance_limits(basis.resources)
-    return nest.plan(where, workspace.cgroup_name, nest.ANY, limits, basis.cpus, basis.mems, runtime=runtime)
+@dataclass(frozen=True)
+class Ground:
+    """What all samples of a session stand on, whichever program makes their containers."""
+
+    label: str
+    workspace: Workspace
+    basis: Basis
+    where: nest.Hierarchies
+    groups: nest.Nest
+
+    def nest(self, name: str) -> nest.Nest:
+        """Return the groups of the sample ``name``."""
+        return nest.named(self.groups, f"{self.label}-{name}")
+
+
+def ground(
+    label: str,
+    resources: Resources,
+    workspace: Workspace,
+    stack: ExitStack,
+    *,
+    own_network: bool,
+    read_only: bool,
+    filtered: bool,
+    runtime: bool,
+) -> Ground:
+    """Make the run's groups and return what the samples share; it goes with ``stack``.
+
+    ``runtime``: a group of its own for the program. Raises EnvironmentFailure, UnavailableError.
+    """
+    cpus = choose_cpus(resources, workspace)
+    where = stack.enter_context(hierarchies(workspace))
+    mems = cgroups.prepare(where.layout, workspace.cgroup_name)
+    swap = limits_swap(where.layout, workspace.cgroup_name)
+    profile = filter_profile() if filtered else None
+    basis = Basis(resources, cpus, mems, swap, own_network, read_only, profile)
+    limits = instance_limits(resources)
+    groups = nest.plan(where, workspace.cgroup_name, nest.ANY, limits, cpus, mems, runtime=runtime)
+    return Ground(label, workspace, basis, where, groups)
 
 
 def limits_swap(layout: cgroups.Layout, base: str) -> bool:

@@ -104,10 +104,10 @@ def _for_root(
 ) -> Prepared:
     mounts.enter_private()
     scratch = workspace.scratch
-    layers = stack.enter_context(_folder(scratch / f"layers-{label}"))
+    layers = stack.enter_context(mounts.mount_point(scratch / f"layers-{label}"))
     if layer == "tmpfs":
         mounts.tmpfs(layers, mode="700")
-    devices = stack.enter_context(_folder(scratch / f"devices-{label}"))
+    devices = stack.enter_context(mounts.mount_point(scratch / f"devices-{label}"))
     mounts.devices(devices)
     program = stack.enter_context(_read_only_program(scratch / f"launch-{label}"))
     told = {"layer": layer}
@@ -126,7 +126,7 @@ def _for_user(
 ) -> Prepared:
     # The user's runtime folder is a tmpfs wherever a session manager makes it.
     place = workspace.runtime if layer == "tmpfs" else workspace.scratch
-    layers = stack.enter_context(_folder(place / f"layers-{label}"))
+    layers = stack.enter_context(mounts.mount_point(place / f"layers-{label}"))
     program = stack.enter_context(_program_in_memory())
     id_maps = users.own_maps()
     told = {
@@ -135,16 +135,6 @@ def _for_user(
         "image_owner": "root inside" if image_root.stat().st_uid == id_maps[0].outside else "nobody inside",
     }
     return Prepared(image_root, layers, program, id_maps=id_maps, rootless=True, told=told)
-
-
-@contextmanager
-def _folder(folder: Path) -> Iterator[Path]:
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        mounts.detach(folder)
-        folder.rmdir()
 
 
 @contextmanager
@@ -203,7 +193,7 @@ def _mapped_root(image_root: Path, target: Path, empty: Path, uid_map: IdMap, gi
 
     The files then belong to nobody inside: readable, but not to be changed even in a writable layer.
     """
-    with _folder(target):
+    with mounts.mount_point(target):
         try:
             with users.namespace(uid_map, gid_map) as namespace:
                 mounts.mapped(image_root, target, namespace)

@@ -157,6 +157,17 @@ def detach(target: Path) -> None:
 
 
 @contextlib.contextmanager
+def mount_point(folder: Path) -> Iterator[Path]:
+    """Make ``folder`` to mount on, and yield it; in the end mount and folder go."""
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        detach(folder)
+        folder.rmdir()
+
+
+@contextlib.contextmanager
 def _named(target: Path) -> Iterator[None]:
     try:
         yield
