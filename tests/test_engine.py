@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from benchbox.engine import ABANDON_AFTER, Engine, PlannedCell
 from benchbox.model import Command, Counter, Metric, NotDone, Outcome, Running, Status
 from benchbox.record import Sample
 from benchbox.together import Sight
+from tests.played import PlayedSession
 
 OK = Outcome("ok", exit_code=0, requested_ns=1000, stages={"exec": 1500, "ready": 2000, "cleaned": 3000})
 FAILED = Outcome("failed", "exit status 7", exit_code=7, requested_ns=1000)
@@ -33,7 +33,7 @@ class FakeRunning:
         self.killed = True
 
 
-class FakeSession:
+class FakeSession(PlayedSession):
     """Gives the outcomes of ``script``, one a start, and ``OK`` from then on."""
 
     def __init__(self, label: str, log: list[str], script: Sequence[Outcome] = ()) -> None:
@@ -45,15 +45,6 @@ class FakeSession:
         self.log.append(f"start {self.label}/{command.argv[0]}")
         self.running.append(FakeRunning(self.script.pop(0) if self.script else OK, self.on_wait))
         return self.running[-1]
-
-    def applied(self) -> Mapping[str, Any]:
-        return {}
-
-    def account(self) -> tuple[Counter, ...]:
-        return ()
-
-    def reads(self) -> tuple[Path, ...]:
-        return ()
 
 
 class FakeConditions:

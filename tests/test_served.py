@@ -1,9 +1,7 @@
 """A server and its client as one sample, with environments and clients that exist only here."""
 
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from benchbox.errors import EnvironmentFailure
 from benchbox.model import Command, Counter, Link, Outcome, Running
 from benchbox.served import CLIENT_BOUND, LEFT, SHARE_COUNTER, Served, client_share, combined
+from tests.played import PlayedSession
 
 LINK = Link("bridge", "veth", "198.18.0.2")
 SERVER = Outcome(
@@ -49,21 +48,12 @@ class Played:
         self.ended.set()
 
 
-class Session:
+class Session(PlayedSession):
     def __init__(self, server: Played, link: Link | None = LINK) -> None:
         self.server, self.link = server, link
 
     def start(self, command: Command) -> Running:
         return self.server
-
-    def applied(self) -> Mapping[str, Any]:
-        return {}
-
-    def account(self) -> tuple[Counter, ...]:
-        return ()
-
-    def reads(self) -> tuple[Path, ...]:
-        return ()
 
 
 class Clients:

@@ -3,16 +3,16 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchbox.errors import EnvironmentFailure
 from benchbox.model import Command, Counter, Metric, Outcome, Running
 from benchbox.together import LEFT, Sight, Together, combined, metrics
+from tests.played import PlayedSession
 
 OK = Outcome("ok", exit_code=0, requested_ns=1000, stages={"exec": 1500, "ready": 2000, "cleaned": 3000})
 LATE = replace(OK, requested_ns=1100, stages={"exec": 1700, "ready": 2600, "cleaned": 2900})
@@ -46,7 +46,7 @@ class FakeRunning:
         self.killed = True
 
 
-class FakeSession:
+class FakeSession(PlayedSession):
     """Gives the outcomes of ``script``, or raises them."""
 
     def __init__(self, *script: Outcome | Exception, on_wait: Callable[[], None] = lambda: None) -> None:
@@ -65,15 +65,6 @@ class FakeSession:
                 raise given
             self.running.append(FakeRunning(given, self.on_wait))
             return self.running[-1]
-
-    def applied(self) -> Mapping[str, Any]:
-        return {}
-
-    def account(self) -> tuple[Counter, ...]:
-        return ()
-
-    def reads(self) -> tuple[Path, ...]:
-        return ()
 
 
 def run(session: FakeSession) -> tuple[Outcome, Together]:

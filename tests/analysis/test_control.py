@@ -5,19 +5,18 @@ No clock and no kernel; every run has its own fixed seed.
 
 import math
 import random
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 from benchbox import plan
 from benchbox.analysis.summary import Summary, summarise
 from benchbox.analysis.verdicts import ALPHA
 from benchbox.caches import Seen
 from benchbox.engine import Engine, PlannedCell
-from benchbox.model import Command, Counter, Outcome, Running
+from benchbox.model import Command, Outcome, Running
 from benchbox.record import Sample
 from benchbox.scenario import Scenario, cells, loads, resolved
 from benchbox.together import Sight
+from tests.played import PlayedSession
 from tests.report.records import environment, manifest
 
 RUNS = 200
@@ -51,7 +50,7 @@ class FakeHost:
         return round(1e6 * factor * wave * spike * self.chance.lognormvariate(0, 0.08))
 
 
-class FakeSession:
+class FakeSession(PlayedSession):
     def __init__(self, host: FakeHost, factor: float) -> None:
         self._host, self._factor = host, factor
 
@@ -60,15 +59,6 @@ class FakeSession:
         self._host.now_ns += took_ns + 50_000_000
         stages = {"exec": requested_ns + took_ns // 2, "ready": requested_ns + took_ns}
         return FakeRunning(Outcome("ok", exit_code=0, requested_ns=requested_ns, stages=stages))
-
-    def applied(self) -> Mapping[str, Any]:
-        return {}
-
-    def account(self) -> tuple[Counter, ...]:
-        return ()
-
-    def reads(self) -> tuple[Path, ...]:
-        return ()
 
 
 class Quiet:
