@@ -113,6 +113,8 @@ class Command:
     alone with it, once all that were started are ready, before it is looked at and ended.
     ``gate`` is a descriptor at whose end the start is to begin, so that several begin at one moment; an environment
     that cannot wait for that starts at once. ``data`` asks for a writable ``/data``; without it there is none.
+    ``serves`` says that a client outside will ask it: it alone gets the environment's link, so that what else is
+    measured beside it starts as it does without one.
     """
 
     argv: tuple[str, ...]
@@ -125,6 +127,7 @@ class Command:
     signals: Signal = "ready"
     gate: int | None = None
     data: DataSpec | None = None
+    serves: bool = False
 
 
 class NotDone(ValueError):

@@ -15,6 +15,7 @@ from benchbox.analysis.accelerators import accelerator_of, display_label, missin
 from benchbox.analysis.density import Density, densities
 from benchbox.analysis.disturbances import Disturbance, disturbances
 from benchbox.analysis.floor import Floor, floors, within_floor
+from benchbox.analysis.overview import Overview, overview
 from benchbox.analysis.parity import Parity, parity
 from benchbox.analysis.plausibility import too_fast
 from benchbox.analysis.samples import (
@@ -182,6 +183,7 @@ class Summary:
     cache: str = "warm"
     densities: tuple[Density, ...] = ()
     sizes: Sizes | None = None
+    overview: Overview | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary as JSON types; every number is finite or None."""
@@ -215,6 +217,7 @@ def summarise(
     about = rows[0].metric if rows else metric or DEFAULT_METRIC
     measured = [row for row in rows if row.attempted or _is_measured(environments.get(row.label))]
     shown = [row for row in measured if row.attempted or row.cell not in taken.skipped]
+    tables = _tables(shown, judgement.controls)
     return Summary(
         run_id=manifest.run_id,
         name=str(manifest.scenario.get("name", manifest.run_id)),
@@ -227,7 +230,7 @@ def summarise(
         rounds=manifest.rounds,
         resamples=st.RESAMPLES,
         confidence=st.CONFIDENCE,
-        tables=_tables(shown, judgement.controls),
+        tables=tables,
         absent=tuple(_absent(record) for record in manifest.environments if record.state != "measured"),
         abandoned=tuple(Abandoned(a.cell, a.reason, a.after_round) for a in manifest.abandoned),
         notes=(*reading_notes, *_notes(manifest, shown, taken)),
@@ -239,6 +242,7 @@ def summarise(
         cache=str(manifest.scenario.get("cache", "warm")),
         densities=densities(shown, by_cell, manifest.seed),
         sizes=sizes(shown, by_cell),
+        overview=overview(tables, manifest.environments, manifest.baseline),
     )
 
 

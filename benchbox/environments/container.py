@@ -20,6 +20,7 @@ from benchbox.environments.linked import (
     told_link,
 )
 from benchbox.environments.prepared import Prepared, filter_program, prepare
+from benchbox.environments.stored import IMAGE, stored
 from benchbox.errors import UnavailableError
 from benchbox.linux import cgroups, users
 from benchbox.linux.launch import LaunchPlan, MountStep, Namespace, Root
@@ -128,7 +129,7 @@ class Container:
                 groups = cgroups.plan(layout, workspace.cgroup_name, leaf, limits, cpus, mems)
                 bound = data.source(command.data, name)
                 found = container_plan(command, prepared, name, groups, cpus, options, bound)
-                return linked_plan(found, link)
+                return linked_plan(found, link if command.serves else None)
 
             data = DataFolders(
                 workspace, spec.label, image.root, owner=_owner(prepared),
@@ -137,7 +138,7 @@ class Container:
             applied = _applied(options, prepared, layout) | ({"limits": unlimited} if unlimited else {})
             yield LaunchedSession(
                 plan, Requested.of(limits, cpus), applied | told_link(link), cpus, prepared.program,
-                reads=(image.root,), data=data, link=link,
+                reads=(image.root,), data=data, link=link, account=(stored(IMAGE, image.root, "the image's folder"),),
             )  # fmt: skip
 
 

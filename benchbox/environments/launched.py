@@ -64,7 +64,7 @@ class LaunchedSession:
     """Starts commands by ``launch``, each by the plan that ``planner`` makes for it and a fresh instance name.
 
     ``reads`` is what ``model.Session.reads`` answers; ``before_first`` is called before a command that starts while
-    none runs. ``link`` is how a client reaches what is started.
+    none runs. ``link`` is how a client reaches what is started, ``account`` what ``model.Session.account`` answers.
     """
 
     def __init__(
@@ -78,8 +78,9 @@ class LaunchedSession:
         before_first: Callable[[], None] = lambda: None,
         data: DataFolders | None = None,
         link: Link | None = None,
+        account: tuple[Counter, ...] = (),
     ) -> None:
-        self._data, self.link = data, link
+        self._data, self.link, self._account = data, link, account
         self._planner, self._reads, self._before_first = planner, reads, before_first
         self._lock, self._running = threading.Lock(), 0
         self._requested = requested
@@ -112,7 +113,7 @@ class LaunchedSession:
         return self._applied
 
     def account(self) -> tuple[Counter, ...]:
-        return ()
+        return self._account
 
     def reads(self) -> tuple[Path, ...]:
         return self._reads

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from benchbox.environments.data import DataFolders
 from benchbox.environments.launched import LaunchedSession, Requested, choose_cpus, instance_limits
 from benchbox.environments.linked import LINK_DESCRIPTION, LinkChoice, offered_link, open_link, told_link
+from benchbox.environments.stored import IMAGE, stored
 from benchbox.linux import cgroups, mounts
 from benchbox.linux.launch import LaunchPlan, Root
 from benchbox.model import Availability, Command, EnvironmentSpec, Image, Resources, Session, Workspace
@@ -55,13 +56,14 @@ class Native:
             def plan(command: Command, name: str) -> LaunchPlan:
                 leaf = f"{spec.label}-{name}"
                 groups = cgroups.plan(layout, workspace.cgroup_name, leaf, limits, cpus, mems)
-                return native_plan(command, root, groups, cpus, link.namespace if link else None)
+                return native_plan(command, root, groups, cpus, link.namespace if link and command.serves else None)
 
             data = DataFolders(workspace, spec.label, image.root, shared_at=root / "data")
             applied = {"root": "read-only bind, chroot", "cgroups": layout.mode} | told_link(link)
             yield LaunchedSession(
                 plan, Requested.of(limits, cpus), applied, cpus,
                 reads=(image.root,), before_first=lambda: _renew_tmp(root), data=data, link=link,
+                account=(stored(IMAGE, image.root, "the image's folder"),),
             )  # fmt: skip
 
 

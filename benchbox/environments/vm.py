@@ -21,6 +21,7 @@ from benchbox import images, native
 from benchbox.environments.data import DataDisks, with_data
 from benchbox.environments.launched import choose_cpus
 from benchbox.environments.sizes import Size
+from benchbox.environments.stored import IMAGE, KERNEL, stored
 from benchbox.errors import EnvironmentFailure, ImageError, UnavailableError
 from benchbox.images import GuestKernel
 from benchbox.images.store import cache_folder
@@ -157,7 +158,8 @@ class Vm:
             }
             reads = (plan.kernel.path, plan.initramfs)
             data = DataDisks(workspace, spec.label, image.root)
-            yield VmSession(client, orders, hardware, applied, preparation.account(), reads, data, plan.link)
+            account = (*plan.stored(), *preparation.account())
+            yield VmSession(client, orders, hardware, applied, account, reads, data, plan.link)
 
 
 class Preparation:
@@ -232,6 +234,11 @@ class GuestPlan:
         modules = tuple(dict.fromkeys((*_modules(self.options), "virtio_blk", "ext4")))
         return images.derive_initramfs(self.image, self.kernel, native.program("agent"), modules)
 
+    def stored(self) -> tuple[Counter, ...]:
+        """Return what a guest's root and kernel take on the disk."""
+        root, form = (self.root_disk, DISK_ROOT) if self.root_disk else (self.initramfs, RAM_ROOT)
+        return stored(IMAGE, root, form), stored(KERNEL, self.kernel.path, "the guest's kernel")
+
     @property
     def memory_bytes(self) -> int:
         return self.options.memory or self.resources.memory_bytes
@@ -276,6 +283,8 @@ class Orders:
         """Return the order of a fresh guest for ``command`` (None: for a proof), with the disk ``data``."""
         plan, number = self._plan, self.number() if number is None else number
         spec = replace(self._spec(hardware, number), initramfs=str(plan.initramfs_for(command)))
+        if command and command.serves:
+            spec = _linked(spec, plan.link)
         if data:
             spec = replace(spec, data_disk=str(data), data_cache=plan.options.disk_cache)
         order = GuestOrder(
@@ -314,9 +323,6 @@ class Orders:
             disk=str(plan.scratch / f"{plan.label}-{number}.raw") if plan.options.disk else None,
             disk_bytes=plan.options.disk or 0,
             root_disk=str(plan.root_disk) if plan.root_disk else None,
-            tap=plan.link.device if plan.link else None,
-            mac=plan.link.mac if plan.link else None,
-            address=f"{plan.link.address}/{links.PREFIX_BITS}" if plan.link else None,
         )
 
     def _joined(self, order: GuestOrder) -> GuestOrder:
@@ -325,6 +331,13 @@ class Orders:
         environment = {"BENCHBOX_JOIN": join, "BENCHBOX_CPUS": format_cpu_list(order.spec.cpus)}
         log = str(self._root / "log" / "qemu" / f"{order.spec.name}.log") if self._plan.options.embedded else None
         return replace(order, spec=replace(order.spec, environment=environment), log=log)
+
+
+def _linked(spec: GuestSpec, link: Link | None) -> GuestSpec:
+    """Return ``spec`` with a network card at the end of ``link``."""
+    if link is None:
+        return spec
+    return replace(spec, tap=link.device, mac=link.mac, address=f"{link.address}/{links.PREFIX_BITS}")
 
 
 class VmSession:

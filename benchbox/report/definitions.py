@@ -14,6 +14,7 @@ METRICS: Final = {
     "parallel.slowest_ready": "From its own request to the workload's first own instruction, the slowest at once",
     "parallel.rate": "How many of those that started at once became ready in a second",
     "parallel.spread": "From the first of several requests at once to the last",
+    "size.stored": "What the image takes on the disk as the environment runs it, a guest's kernel apart",
     "size.allocated": "What it takes on the disk: the blocks behind its files",
     "size.apparent": "The length of its files",
     "size.gzip": "What is sent where it is sent, by gzip -6",
@@ -67,6 +68,29 @@ METRICS: Final = {
     "kernel.futex": "One of the two hand-overs of a round trip by futex to another process on the same CPU",
 }
 
+#: What a workload is about, in a word or two.
+ASPECTS: Final = {
+    "startup": "Startup",
+    "python": "Startup",
+    "redis": "Startup",
+    "cpu": "CPU",
+    "memory": "Memory",
+    "kernel": "Kernel",
+    "disk": "Disk",
+    "metadata": "Disk",
+    "copy-up": "Disk",
+    "network-throughput": "Network",
+    "network-latency": "Network",
+    "redis-requests": "Application",
+    "nginx-requests": "Application",
+    "sqlite": "Application",
+    "idle": "Memory of an instance",
+    "light": "Memory of an instance",
+    "floor": "Floor",
+    "command": "Command",
+    "image": "Image on the disk",
+}
+
 #: The same by the last part of the name, of what several workloads have.
 _OF_ANY: Final = {
     "elapsed": "From the request to the workload's end",
@@ -96,6 +120,8 @@ STAGES: Final = {
 }
 
 COUNTERS: Final = {
+    "image.stored": "what the image takes on the disk in the form that the environment runs it from",
+    "kernel.stored": "what the guest's kernel takes on the disk",
     "cpu.usage": "CPU time of everything in the sample's control groups, for a guest all of QEMU",
     "cpu.user": "the part of it outside of the host's kernel",
     "cpu.system": "the part of it in the host's kernel",
@@ -134,6 +160,11 @@ def metric(name: str) -> str:
     if stage != name and stage in STAGES:
         return f"From the request until {STAGES[stage]}"
     return METRICS.get(name) or _OF_ANY.get(name.rpartition(".")[2], "")
+
+
+def aspect(workload: str) -> str:
+    """Return what ``workload`` is about."""
+    return ASPECTS.get(workload, workload)
 
 
 def stages_in_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -4,11 +4,14 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from benchbox.analysis.overview import Line, Overview
 from benchbox.analysis.scaling import scalings
 from benchbox.analysis.summary import Row, Summary, Table
+from benchbox.report import definitions
 from benchbox.report.words import (
     NONE,
     absent_text,
+    brief_entry,
     control_text,
     density_answer,
     difference_text,
@@ -37,6 +40,9 @@ COLUMNS: Final = (
 #: What goes first where a terminal is too narrow for all; page, ``show --json`` and wider terminals have it.
 SPREAD: Final = ("min", "p90")
 
+#: What stands above the overview.
+OVERVIEW: Final = "At a glance"
+
 #: How many columns at the end hold a number with its interval, which may stand below it.
 _COMPARING: Final = 2
 
@@ -53,6 +59,19 @@ def cells(row: Row) -> tuple[str, ...]:
         "baseline" if row.is_baseline else ratio_text(row.ratio),
         "" if row.is_baseline else difference_text(row.difference, row.unit),
     )
+
+
+def overview_rows(overview: Overview) -> list[tuple[str, ...]]:
+    """Return the overview as texts, its heading first: what was measured, then a text per environment."""
+    head = ("× baseline", *(plain(column.display) for column in overview.columns))
+    return [head, *(_overview_row(line, overview) for line in overview.lines)]
+
+
+def _overview_row(line: Line, overview: Overview) -> tuple[str, ...]:
+    beside = f": {plain(line.title)}" if line.title != line.workload else ""
+    pairs = zip(line.entries, overview.columns, strict=True)
+    texts = (brief_entry(row) if row else "not measured" if column.absent else NONE for row, column in pairs)
+    return (f"{plain(definitions.aspect(line.workload))}{beside}", *texts)
 
 
 def remarks(summary: Summary) -> list[str]:
@@ -90,6 +109,7 @@ def plain_text(summary: Summary, width: int = WIDTH) -> str:
     warning = trust_text(summary)
     blocks = ["\n".join(_wrapped(warning, width))] if warning else []
     blocks += [_plain_table(table, _heading(table, summary.cache), width) for table in summary.tables]
+    blocks += [_plain_rows(overview_rows(summary.overview), OVERVIEW, width)] if summary.overview else []
     lines = [line for remark in remarks(summary) for line in _wrapped(remark, width)]
     return "\n\n".join([*blocks, *(["\n".join(lines)] if lines else [])]) + "\n"
 
@@ -102,7 +122,10 @@ def rich_text(summary: Summary) -> "RenderableType":
 
     warning = trust_text(summary)
     head = [Text(warning, style="bold red"), Text()] if warning else []
-    tables = [part for table in summary.tables for part in (_RichTable(table, _heading(table, summary.cache)), Text())]
+    tables: list[RenderableType] = [
+        part for table in summary.tables for part in (_RichTable(table, _heading(table, summary.cache)), Text())
+    ]
+    tables += [_rich_overview(summary.overview), Text()] if summary.overview else []
     lines = RichTable.grid(padding=(0, 1))
     for remark in remarks(summary):
         lines.add_row("•", Text(remark))
@@ -115,7 +138,10 @@ def _heading(table: Table, cache: str) -> str:
 
 
 def _plain_table(table: Table, heading: str, width: int) -> str:
-    rows = [COLUMNS, *(cells(row) for row in table.rows)]
+    return _plain_rows([COLUMNS, *(cells(row) for row in table.rows)], heading, width)
+
+
+def _plain_rows(rows: Sequence[Sequence[str]], heading: str, width: int) -> str:
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[1:]]
     room = max(12, width - sum(widths) - 2 * len(widths))
     first = min(room, max(len(row[0]) for row in rows))
@@ -160,6 +186,22 @@ def _rich_table(rows: Sequence[Sequence[str]], heading: str) -> "RenderableType"
         made.add_column(Text(names[column]), justify="right", min_width=widest + 1)
     for row in texts:
         made.add_row(*(Text(text) for text in row))
+    return made
+
+
+def _rich_overview(overview: Overview) -> "RenderableType":
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    made = RichTable(title=Text(OVERVIEW), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    made.padding = (0, 1, 0, 0)
+    head, *rows = overview_rows(overview)
+    made.add_column(head[0], overflow="fold", min_width=10)
+    for name in head[1:]:
+        made.add_column(Text(name), justify="right")
+    for row in rows:
+        made.add_row(*map(Text, row))
     return made
 
 

@@ -125,7 +125,8 @@ def effect_range(low: float, high: float) -> str:
     """Return how far a ratio's interval is from 1, whichever side it is on: ``2.1–2.4x``, ``3.1–8.9%``."""
     near, far = (low, high) if low >= 1 else (1 / high, 1 / low)
     if far < 2:
-        return f"{percent(near - 1).removesuffix('%')}–{percent(far - 1)}"
+        first, last = percent(near - 1), percent(far - 1)
+        return last if first == last else f"{first.removesuffix('%')}–{last}"
     first, last = _factor(near), _factor(far)
     if first == "1.0":
         return f"up to {last}x"
@@ -158,6 +159,41 @@ def control_verdict(control: Control | None) -> str:
     if control is None or control.trusted is None:
         return "control: too few rounds to tell"
     return "control: no difference, as it should be" if control.trusted else "control: differs from itself"
+
+
+def entry_text(row: Row) -> str:
+    """Return a row in a word or two, for where many stand side by side: ``4.59 (4.38–4.82) slower``, its value for the
+    baseline."""
+    if not row.ok:
+        return f"{row.failures[0].status}" if row.failures else NONE
+    if row.is_baseline or row.ratio is None:
+        return format_value(row.median, row.unit)
+    return f"{ratio_text(row.ratio)}{entry_mark(row)}"
+
+
+def brief_entry(row: Row) -> str:
+    """Return the same without its interval: ``4.59 slower``."""
+    if row.ok and row.ratio is not None and not row.is_baseline:
+        return f"{significant(row.ratio.estimate)}{entry_mark(row)}"
+    return entry_text(row)
+
+
+def entry_mark(row: Row) -> str:
+    """Return what the verdict of a row comes to in a word, empty where there is none."""
+    kind = row.verdict.kind if row.verdict else ""
+    if kind in ("worse", "better"):
+        return f" {_COMPARATIVES[_sense(row)][kind]}"
+    return {"equivalent": " equal", "inconclusive": " unclear"}.get(kind, "")
+
+
+def entry_details(row: Row) -> str:
+    """Return all that a row says of itself on one line."""
+    if not row.ok:
+        return "; ".join(f"{f.count} of {row.attempted} {f.status}: {plain(f.reason)}" for f in row.failures) or NONE
+    interval = f", 95% {interval_text(row.interval, row.unit)}" if row.interval else ""
+    counted = "" if row.is_exact else f", {row.ok} of {row.attempted} samples"
+    ratio = f"; {ratio_text(row.ratio)} × baseline, {verdict_text(row)}" if row.ratio and not row.is_exact else ""
+    return f"{format_value(row.median, row.unit)}{interval}{counted}{ratio}"
 
 
 #: How worse and better are called, by the kind of metric.
