@@ -237,7 +237,8 @@ class Link:
 class LinkMaker(Protocol):
     """Makes links to the bridge of a run; each raises BenchboxError where this host cannot."""
 
-    def veth(self) -> Link: ...
+    def veth(self, namespace: int | None = None) -> Link:
+        """Link a network namespace to the bridge: a new one, or ``namespace``, whose descriptor stays the caller's."""
 
     def tap(self) -> Link: ...
 

@@ -744,7 +744,8 @@ def test_formats_are_weighed_and_nothing_else_is(environments: str, workloads: s
     [
         ("native", "write it as {kind: native, link: bridge}"),
         ("vm", "write it as {kind: vm, link: bridge}"),
-        ("docker", "measure it in a scenario without it"),
+        ("oci", "write it as {kind: oci, link: bridge}"),
+        ("docker", "write it as {kind: docker, link: bridge}"),
     ],
 )
 def test_a_workload_with_a_client_needs_a_link(entry: str, hint: str) -> None:
@@ -756,6 +757,12 @@ def test_a_workload_with_a_client_needs_a_link(entry: str, hint: str) -> None:
     )
     assert error.hint == hint
     assert loads(text.replace("network-latency", "startup"), FILE)
+
+
+def test_what_can_have_no_link_is_not_told_to_have_one() -> None:
+    """A format runs nothing that a client could ask."""
+    message = refusal("name: x\nenvironments: [format]\nworkloads: [network-latency]\n").message
+    assert "no link (measure it in a scenario without it)" in message and "link: bridge" not in message
 
 
 def test_a_workload_with_a_client_is_measured_alone() -> None:

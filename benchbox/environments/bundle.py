@@ -38,7 +38,8 @@ _MOUNTS: Final = (
 @dataclass(frozen=True)
 class Basis:
     """What all samples of a session have in common. ``swap`` says whether this host can limit it; ``seccomp`` is the
-    filter in the specification's words, None for none."""
+    filter in the specification's words, None for none. With ``network`` a container has a network namespace of its own,
+    or the one at the path ``joined``."""
 
     resources: Resources
     cpus: tuple[int, ...]
@@ -47,6 +48,7 @@ class Basis:
     network: bool
     read_only: bool
     seccomp: Mapping[str, Any] | None
+    joined: Path | None = None
 
 
 def config(
@@ -80,7 +82,7 @@ def config(
         "process": _process(command, ready),
         # The last key, for ``text``.
         "linux": {
-            "namespaces": [{"type": name} for name in _namespaces(basis)],
+            "namespaces": _namespaces(basis),
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
             "cgroupsPath": cgroups_path,
@@ -117,8 +119,10 @@ def _process(command: Command, ready: str) -> dict[str, Any]:
     }
 
 
-def _namespaces(basis: Basis) -> tuple[str, ...]:
-    return ("pid", "mount", "uts", "ipc", "cgroup", *(["network"] if basis.network else []))
+def _namespaces(basis: Basis) -> list[dict[str, str]]:
+    network = {"type": "network", **({"path": str(basis.joined)} if basis.joined else {})}
+    own = [{"type": name} for name in ("pid", "mount", "uts", "ipc", "cgroup")]
+    return [*own, *([network] if basis.network else [])]
 
 
 def _resources(basis: Basis) -> dict[str, Any]:

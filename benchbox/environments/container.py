@@ -17,7 +17,9 @@ from benchbox.environments.linked import (
     linked_plan,
     offered_link,
     open_link,
+    require_network,
     told_link,
+    told_network,
 )
 from benchbox.environments.prepared import Prepared, filter_program, prepare
 from benchbox.environments.stored import IMAGE, stored
@@ -85,10 +87,7 @@ class Options(BaseModel):
             raise ValueError("expected a pid namespace beside user_namespace: /proc could not be mounted without: pid")
         if self.link != "none" and self.user_namespace:
             raise ValueError(f"expected no user_namespace beside link: {self.link}, whose network is not its own")
-        if self.link == "bridge" and not self.network:
-            raise ValueError("expected network: true beside link: bridge")
-        if self.link == "host" and self.network:
-            raise ValueError("expected network: false beside link: host, which is the host's network")
+        require_network(self.link, self.network, own=True, host=False)
         return self
 
 
@@ -258,18 +257,10 @@ def _applied(options: Options, prepared: Prepared, layout: cgroups.Layout) -> di
         "cgroups": layout.mode,
         "kept_capabilities": "all" if "capabilities" in options.without else list(KEPT_CAPABILITIES),
         "hidden_paths": _hidden_text(options, prepared),
-        "network": _network_text(options),
+        "network": told_network(options.link, own=options.network),
         **({"left_out": {part: PARTS[part] for part in options.without}} if options.without else {}),
         **told,
     }
-
-
-def _network_text(options: Options) -> str:
-    if not options.network:
-        return "the host's"
-    return (
-        "namespace of its own, linked to a bridge" if options.link != "none" else "namespace of its own, loopback only"
-    )
 
 
 def _hidden_text(options: Options, prepared: Prepared) -> str:

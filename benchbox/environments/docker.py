@@ -3,6 +3,9 @@
 Per sample: cgroups, then the daemon's create, attach, wait and start, as its own command line client does them; after
 the end, its removal. A thread a sample polls the daemon's answers and the ready byte, which comes by a named pipe that
 is mounted into the container. ``exited`` is when the daemon says so.
+
+With a link there is one container more a session, which stands still: the daemon joins no network namespace by its
+path, but that of a container, so this one's is linked, and those of the samples join it.
 """
 
 import contextlib
@@ -15,18 +18,27 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from benchbox import images
+from benchbox import images, native
 from benchbox.environments import bundle, peers
 from benchbox.environments.container import KEPT_CAPABILITIES
 from benchbox.environments.data import FOLDER, DataFolders, with_data
 from benchbox.environments.engine_api import RUN_LABEL, Demultiplexer, Engine, EngineError, Exchange
 from benchbox.environments.launched import Requested, instance_limits
+from benchbox.environments.linked import (
+    LINK_DESCRIPTION,
+    LinkChoice,
+    offered_link,
+    open_link,
+    require_network,
+    told_link,
+    told_network,
+)
 from benchbox.environments.prepared import MASKED, READ_ONLY
 from benchbox.errors import BenchboxError, EnvironmentFailure, UnavailableError
 from benchbox.images import oci
@@ -39,6 +51,7 @@ from benchbox.model import (
     Counter,
     EnvironmentSpec,
     Image,
+    Link,
     Outcome,
     Resources,
     Running,
@@ -57,6 +70,8 @@ _PROBE_S: Final = 30.0
 #: How long the daemon may take to end a container that was killed, and its output after the end.
 _GRACE_S: Final = 10.0
 _TAG_DIGITS: Final = 32
+#: The network mode that is another container's.
+_JOINED: Final = "container:"
 
 
 class Options(BaseModel):
@@ -70,7 +85,13 @@ class Options(BaseModel):
     network: Literal["none", "bridge", "host"] = Field(
         "none", description="loopback only, Docker's bridge, or the host's network"
     )
+    link: LinkChoice = Field("none", description=LINK_DESCRIPTION)
     seccomp: Literal["default", "off"] = Field("default", description="the filter of system calls, or none")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        require_network(self.link, self.network, own="none", host="host")
+        return self
 
 
 class Docker:
@@ -84,7 +105,8 @@ class Docker:
             Engine(socket_path(options.socket), _CHECKING_S).ping()
         except BenchboxError as error:
             return Availability.no(f"no Docker daemon: {error.message}", error.hint or "start dockerd")
-        return peers.availability(filtered=options.seccomp == "default")
+        offer = offered_link(options.link)
+        return offer if not offer.available else peers.availability(filtered=options.seccomp == "default")
 
     @contextmanager
     def open(
@@ -96,7 +118,9 @@ class Docker:
         _require_ours(info)
         with ExitStack() as stack:
             makings = _makings(spec.label, engine, options, image, resources, workspace, stack)
-            yield DockerSession(makings, {**_applied(makings, options, info), **_read_back(makings, image)})
+            makings, link = _linked(makings, options.link, stack)
+            applied = {**_applied(makings, options, info), **told_link(link), **_read_back(makings, image)}
+            yield DockerSession(makings, applied, link)
 
 
 def socket_path(option: str | None) -> Path:
@@ -128,7 +152,8 @@ def _require_ours(info: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Makings(peers.Ground):
-    """What all samples of a session are made of; ``fifos`` is a folder that the daemon sees as well."""
+    """What all samples of a session are made of; ``fifos`` is a folder that the daemon sees as well, ``network`` what
+    the daemon calls a mode."""
 
     engine: Engine
     image: str
@@ -159,6 +184,34 @@ def _makings(
         **vars(ground), engine=engine, image=import_image(engine, image), fifos=fifos, network=options.network,
         data=DataFolders(workspace, label, image.root, layer=layers),
     )  # fmt: skip
+
+
+def _linked(makings: Makings, choice: LinkChoice, stack: ExitStack) -> tuple[Makings, Link | None]:
+    """Return the link of the session, and ``makings`` of samples that have it. Raises BenchboxError."""
+    if choice != "bridge":
+        return makings, open_link(choice, makings.workspace)
+    container, namespace = stack.enter_context(_holder(makings))
+    return replace(makings, network=f"{_JOINED}{container}"), open_link(choice, makings.workspace, namespace)
+
+
+@contextmanager
+def _holder(makings: Makings) -> Iterator[tuple[str, int]]:
+    """Yield the id of a container that stands still, and a descriptor of its network namespace. Raises BenchboxError.
+
+    It runs benchbox's own program, whatever the image has, and has a cgroup of its own. It ends when this process does:
+    nobody can read then what it writes.
+    """
+    instance = Instance(makings, "holder", Command((peers.PROBE,)))
+    instance.config["HostConfig"]["Mounts"].append(
+        {"Type": "bind", "Source": str(native.program("ready")), "Target": peers.PROBE, "ReadOnly": True}
+    )
+    with ExitStack() as stack:
+        stack.callback(_let_go, instance)
+        container = instance.stand_still()
+        pid = peers.standing(instance.box, lambda: True, _PROBE_S)
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, namespace)
+        yield container, namespace
 
 
 @contextmanager
@@ -208,7 +261,8 @@ def container_config(
         "AttachStdout": True,
         "AttachStderr": True,
         "Labels": {RUN_LABEL: run},
-        **({"Hostname": bundle.HOSTNAME} if network != "host" else {}),
+        # The name comes with the network where that is another's.
+        **({} if network == "host" or network.startswith(_JOINED) else {"Hostname": bundle.HOSTNAME}),
         "HostConfig": {
             "CgroupParent": parent,
             "CgroupnsMode": "private",
@@ -237,13 +291,13 @@ def container_config(
 
 
 def _applied(makings: Makings, options: Options, info: Mapping[str, Any]) -> dict[str, Any]:
-    networks = {"none": "namespace of its own, loopback only", "bridge": "Docker's bridge", "host": "the host's"}
+    own = told_network(options.link, own=options.network != "host")
     return {
         "socket": str(makings.engine.path),
         "versions": {"docker": info.get("ServerVersion"), "runtime": info.get("DefaultRuntime")},
         "root": f"{info.get('Driver')}, writable layer by Docker",
         "cgroups": makings.where.layout.mode,
-        "network": networks[options.network],
+        "network": "Docker's bridge" if options.network == "bridge" else own,
         "seccomp": "default filter" if options.seccomp == "default" else "off",
         "security_options": info.get("SecurityOptions"),
         "ready_by": "a named pipe",
@@ -283,22 +337,25 @@ def _read_back(makings: Makings, image: Image) -> dict[str, Any]:
         return {"not_read_back": f"the image has no {peers.PROBE}"}
     instance = Instance(makings, "probe", Command((peers.PROBE,)))
     try:
-        instance.make()
-        instance.fifo.fill()
-        container = makings.engine.create(instance.name, instance.config)
-        makings.engine.ask("POST", f"/containers/{container}/start")
+        instance.stand_still()
         return {"read_back": peers.read_back(instance.box, lambda: True, _PROBE_S)}
     except EnvironmentFailure as error:
         return {"not_read_back": error.message}
     finally:
-        with contextlib.suppress(EnvironmentFailure):
-            instance.remove()
+        _let_go(instance)
+
+
+def _let_go(instance: "Instance") -> None:
+    """Remove what is no sample; the ledger names what does not go."""
+    with contextlib.suppress(EnvironmentFailure):
+        instance.remove()
 
 
 class DockerSession:
     """Starts a container for each command."""
 
-    def __init__(self, makings: Makings, applied: Mapping[str, Any]) -> None:
+    def __init__(self, makings: Makings, applied: Mapping[str, Any], link: Link | None = None) -> None:
+        self.link = link
         self._makings, self._applied_values = makings, applied
         self._numbers = itertools.count(1)
 
@@ -346,6 +403,17 @@ class Instance:
         """Make all but the container. Raises EnvironmentFailure."""
         self.fifo = peers.Fifo(self._fifo_path)
         nest.make(self.nest)
+
+    def stand_still(self) -> str:
+        """Make all of it and start the container, whose ready byte nobody takes; return its id.
+
+        Raises EnvironmentFailure.
+        """
+        self.make()
+        self.fifo.fill()
+        container = self.engine.create(self.name, self.config)
+        self.engine.ask("POST", f"/containers/{container}/start")
+        return container
 
     def look(self) -> nest.Seen:
         return nest.look(self.nest, self._oom_kills)

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from benchbox import native
 from benchbox.environments import bundle, peers
@@ -28,6 +28,15 @@ from benchbox.environments.launched import (
     Requested,
     channel_latency_ns,
     instance_limits,
+)
+from benchbox.environments.linked import (
+    LINK_DESCRIPTION,
+    LinkChoice,
+    offered_link,
+    open_link,
+    require_network,
+    told_link,
+    told_network,
 )
 from benchbox.errors import EnvironmentFailure
 from benchbox.linux import cgroups, mounts, nest, processes
@@ -39,6 +48,7 @@ from benchbox.model import (
     Counter,
     EnvironmentSpec,
     Image,
+    Link,
     Outcome,
     Resources,
     Running,
@@ -69,10 +79,16 @@ class Options(BaseModel):
         None, min_length=1, description="name on PATH or full path; without it the first of runc, crun"
     )
     network: bool = Field(True, description="a network namespace of its own, or the host's network")
+    link: LinkChoice = Field("none", description=LINK_DESCRIPTION)
     root: Literal["overlay", "bind"] = Field(
         "overlay", description="a writable layer on tmpfs over the image, or the image read-only"
     )
     seccomp: Literal["default", "off"] = Field("default", description="the filter of system calls, or none")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        require_network(self.link, self.network, own=True, host=False)
+        return self
 
 
 class Oci:
@@ -91,7 +107,8 @@ class Oci:
                 "crun refuses a host with controllers in both cgroup v1 and v2",
                 "set runtime: runc, or boot with pure v2",
             )
-        return peers.availability(filtered=options.seccomp == "default")
+        offer = offered_link(options.link)
+        return offer if not offer.available else peers.availability(filtered=options.seccomp == "default")
 
     @contextmanager
     def open(
@@ -101,10 +118,11 @@ class Oci:
         runtime = find_runtime(options.runtime)
         if runtime is None:
             raise EnvironmentFailure(f"there is no OCI runtime {options.runtime or ''}", hint="apt install runc")
+        link = open_link(options.link, workspace)
         with ExitStack() as stack:
-            makings = _makings(spec.label, runtime, options, image, resources, workspace, stack)
-            read_back = _read_back(makings, image)
-            yield OciSession(makings, {**_applied(makings, options), **read_back})
+            makings = _makings(spec.label, runtime, options, image, resources, workspace, link, stack)
+            applied = {**_applied(makings, options), **told_link(link), **_read_back(makings, image)}
+            yield OciSession(makings, applied, link)
 
 
 def find_runtime(name: str | None) -> Path | None:
@@ -154,12 +172,13 @@ def _makings(
     image: Image,
     resources: Resources,
     workspace: Workspace,
+    link: Link | None,
     stack: ExitStack,
 ) -> Makings:
     mounts.enter_private()
     ground = peers.ground(
         label, resources, workspace, stack, own_network=options.network, read_only=options.root == "bind",
-        filtered=options.seccomp == "default", runtime=True,
+        filtered=options.seccomp == "default", runtime=True, joined=_joined(link),
     )  # fmt: skip
     state = stack.enter_context(_state(workspace, label, runtime))
     # The runtime makes mount points that the image lacks: not in the store.
@@ -177,6 +196,11 @@ def _makings(
         seccomp=json.dumps(ground.basis.seccomp) if ground.basis.seccomp else None,
         data=DataFolders(workspace, label, image.root, layer=layers),
     )  # fmt: skip
+
+
+def _joined(link: Link | None) -> Path | None:
+    """Return where the runtime finds the network namespace of ``link``: it has no name but a descriptor of ours."""
+    return Path(f"/proc/{os.getpid()}/fd/{link.namespace}") if link and link.namespace is not None else None
 
 
 @contextmanager
@@ -218,7 +242,7 @@ def _applied(makings: Makings, options: Options) -> dict[str, Any]:
         "versions": {makings.runtime.name: _version(makings.runtime)},
         "root": "overlay, writable layer on tmpfs" if options.root == "overlay" else "read-only bind",
         "cgroups": makings.where.layout.mode,
-        "network": "namespace of its own, loopback only" if options.network else "the host's",
+        "network": told_network(options.link, own=options.network),
         "seccomp": "default filter" if options.seccomp == "default" else "off",
         "ready_by": "a descriptor" if makings.by_descriptor else "its error output",
         "channel_latency_ns": latency_ns,
@@ -331,7 +355,8 @@ def _remove(folder: Path, *usual: str) -> None:
 class OciSession:
     """Starts a container for each command."""
 
-    def __init__(self, makings: Makings, applied: Mapping[str, Any]) -> None:
+    def __init__(self, makings: Makings, applied: Mapping[str, Any], link: Link | None = None) -> None:
+        self.link = link
         self._makings, self._applied_values = makings, applied
         self._numbers = itertools.count(1)
 

@@ -89,17 +89,19 @@ def ground(
     read_only: bool,
     filtered: bool,
     runtime: bool,
+    joined: Path | None = None,
 ) -> Ground:
     """Make the run's groups and return what the samples share; it goes with ``stack``.
 
-    ``runtime``: a group of its own for the program. Raises EnvironmentFailure, UnavailableError.
+    ``runtime``: a group of its own for the program. ``joined`` as in ``bundle.Basis``. Raises EnvironmentFailure,
+    UnavailableError.
     """
     cpus = choose_cpus(resources, workspace)
     where = stack.enter_context(hierarchies(workspace))
     mems = cgroups.prepare(where.layout, workspace.cgroup_name)
     swap = limits_swap(where.layout, workspace.cgroup_name)
     profile = filter_profile() if filtered else None
-    basis = Basis(resources, cpus, mems, swap, own_network, read_only, profile)
+    basis = Basis(resources, cpus, mems, swap, own_network, read_only, profile, joined)
     limits = instance_limits(resources)
     groups = nest.plan(where, workspace.cgroup_name, nest.ANY, limits, cpus, mems, runtime=runtime)
     return Ground(label, workspace, basis, where, groups)
@@ -143,6 +145,18 @@ class Fifo:
 def read_back(group: Path, is_running: Callable[[], bool], timeout_s: float) -> dict[str, Any]:
     """Return what the kernel says of the ``PROBE`` that runs below ``group``, in the words of a sample's ``applied``.
 
+    Raises EnvironmentFailure when it does not appear while ``is_running`` says so, at most for ``timeout_s``, or goes.
+    """
+    pid = standing(group, is_running, timeout_s)
+    try:
+        return {**status(Path(f"/proc/{pid}/status").read_text()), **limits(pid)}
+    except OSError as error:
+        raise EnvironmentFailure(f"{PROBE} did not stand still") from error
+
+
+def standing(group: Path, is_running: Callable[[], bool], timeout_s: float) -> int:
+    """Return the process of the ``PROBE`` that runs below ``group``.
+
     Raises EnvironmentFailure when it does not appear while ``is_running`` says so, at most for ``timeout_s``.
     """
     deadline = time.monotonic() + timeout_s
@@ -150,7 +164,7 @@ def read_back(group: Path, is_running: Callable[[], bool], timeout_s: float) -> 
         for pid in cgroups.processes(group):
             with contextlib.suppress(OSError):
                 if Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0") == PROBE.encode():
-                    return {**status(Path(f"/proc/{pid}/status").read_text()), **limits(pid)}
+                    return pid
         time.sleep(_POLL_S)
     raise EnvironmentFailure(f"{PROBE} did not appear in the container's cgroup")
 

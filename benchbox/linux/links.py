@@ -90,15 +90,20 @@ class Links:
         while self._open:
             os.close(self._open.pop())
 
-    def veth(self) -> Link:
-        """Return a namespace of its own for processes, linked to the bridge.
+    def veth(self, namespace: int | None = None) -> Link:
+        """Return a namespace of its own for processes, linked to the bridge; or ``namespace``, set up like one.
 
+        What is already in ``namespace`` stays; its descriptor is not kept, so the link goes when its last user does.
         Raises UnavailableError where this host cannot make namespaces or bridges, EnvironmentFailure for the rest.
         """
         self._prepare()
         number = self._next()
         address = f"{NETWORK}.{number}"
-        end = self._keep(_new_namespace())
+        if namespace is None:
+            end = self._keep(_new_namespace())
+        else:
+            end = namespace
+            _told(lambda: inside(end, _set_up), "set up a network namespace")
         self._wire(number, end, address)
         return Link("bridge", "veth", address, end, self._client)
 
@@ -196,14 +201,19 @@ def _new_namespace() -> int:
 
     def make() -> int:
         syscalls.unshare(syscalls.CLONE_NEWNET)
-        for name, value in _SETTINGS.items():
-            with contextlib.suppress(OSError):  # not every kernel has them
-                Path("/proc/sys/net", name).write_text(value)
-        with _Netlink() as netlink:
-            netlink.raise_link("lo")
+        _set_up()
         return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     return _in_thread(make)
+
+
+def _set_up() -> None:
+    """Give the network namespace of the calling thread its settings, and raise its loopback. Raises OSError."""
+    for name, value in _SETTINGS.items():
+        with contextlib.suppress(OSError):  # not every kernel has them
+            Path("/proc/sys/net", name).write_text(value)
+    with _Netlink() as netlink:
+        netlink.raise_link("lo")
 
 
 def _make_bridge() -> None:

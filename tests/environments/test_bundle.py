@@ -77,6 +77,16 @@ def test_options_decide_about_network_and_root() -> None:
     assert told(basis=changed(read_only=True))["root"]["readonly"] is True
 
 
+def test_a_network_namespace_that_is_there_is_joined_by_its_path() -> None:
+    """In place of a new one; the others are new."""
+    joining = changed(joined=Path("/proc/7/fd/9"))
+    kinds = told()["linux"]["namespaces"]
+    assert {"type": "network"} in kinds
+    assert told(basis=joining)["linux"]["namespaces"] == [
+        {"type": "network", "path": "/proc/7/fd/9"} if kind["type"] == "network" else kind for kind in kinds
+    ]
+
+
 def test_a_named_pipe_is_bound_where_the_command_is_told() -> None:
     """After /dev, which would hide it."""
     destinations = [mount["destination"] for mount in told(fifo=Path("/host/fifo"))["mounts"]]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from pydantic import ValidationError
 
-from benchbox.environments import oci, peers
+from benchbox.environments import bundle, docker, oci, peers
 from benchbox.environments.launched import Requested, instance_limits
 from benchbox.environments.peers import End, complaint, judged
 from benchbox.linux.nest import Seen
@@ -103,6 +104,49 @@ def test_how_a_runtime_ended_is_read_from_its_launcher(launched: dict[str, Any],
     """The runtime's own violent end is not the workload's; what could not be removed spoils the sample."""
     found = Outcome("failed", **launched)
     assert oci.ended(found, "runc", "words", left) == End("runc", launched.get("exit_code"), "words", broken)
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "complaint"),
+    [
+        (oci.Options, {"link": "bridge", "network": False}, "expected network: true beside link: bridge"),
+        (oci.Options, {"link": "host"}, "expected network: false beside link: host, which is the host's network"),
+        (docker.Options, {"link": "bridge", "network": "bridge"}, "expected network: none beside link: bridge"),
+        (docker.Options, {"link": "bridge", "network": "host"}, "expected network: none beside link: bridge"),
+        (docker.Options, {"link": "host"}, "expected network: host beside link: host, which is the host's network"),
+    ],
+)
+def test_a_network_that_contradicts_its_link_is_refused(options: Any, given: dict[str, Any], complaint: str) -> None:
+    """When the scenario is read, in the words that our own container has."""
+    with pytest.raises(ValidationError, match=complaint):
+        options(**given)
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        (oci.Options, {"link": "bridge"}),
+        (oci.Options, {"link": "host", "network": False}),
+        (docker.Options, {"link": "bridge"}),
+        (docker.Options, {"link": "host", "network": "host"}),
+    ],
+)
+def test_a_link_goes_with_the_network_that_it_needs(options: Any, given: dict[str, Any]) -> None:
+    """The default for a bridge, the host's for loopback."""
+    assert options(**given).link == given["link"]
+
+
+BASIS: Final = bundle.Basis(Resources(1, 64 << 20, 40), (1,), "0", True, True, False, None)
+
+
+@pytest.mark.parametrize(
+    ("network", "hostname"), [("none", "benchbox"), ("bridge", "benchbox"), ("host", None), ("container:abc", None)]
+)
+def test_a_container_is_called_benchbox_where_its_name_is_its_own(network: str, hostname: str | None) -> None:
+    """The daemon refuses a name beside another's network, whose name comes with it."""
+    made = docker.container_config(Command(("/bin/ready",)), BASIS, "image", "/cg", network, "run", Path("/fifo"))
+    assert made["HostConfig"]["NetworkMode"] == network
+    assert made.get("Hostname") == hostname
 
 
 @pytest.mark.parametrize(

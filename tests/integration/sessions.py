@@ -9,7 +9,7 @@ from typing import Any
 from benchbox import images
 from benchbox.environments import environment
 from benchbox.linux import cgroups
-from benchbox.model import Command, EnvironmentSpec, Image, Outcome, Resources, Session, Workspace
+from benchbox.model import Command, EnvironmentSpec, Image, LinkMaker, Outcome, Resources, Session, Workspace
 
 
 class NoLedger:
@@ -21,14 +21,14 @@ class NoLedger:
 
 
 @contextlib.contextmanager
-def workspace(folder: Path) -> Iterator[Workspace]:
+def workspace(folder: Path, links: LinkMaker | None = None) -> Iterator[Workspace]:
     """Yield a workspace below ``folder``; its cgroups are removed in the end, its scratch folder must be empty."""
     scratch, runtime, name = folder / "scratch", folder / "runtime", f"benchbox-test-{os.getpid()}"
     scratch.mkdir()
     runtime.mkdir()
     allowed = tuple(sorted(os.sched_getaffinity(0)))
     try:
-        yield Workspace("test", scratch, runtime, name, allowed[-1:], allowed[:1], NoLedger())
+        yield Workspace("test", scratch, runtime, name, allowed[-1:], allowed[:1], NoLedger(), links)
     finally:
         for root in cgroups.detect().roots():
             cgroups.remove_tree(root / name)
@@ -45,6 +45,17 @@ def session(
     with (
         workspace(folder) as place,
         environment(kind).open(spec, image, resources or Resources(), place) as opened,
+    ):
+        yield opened
+
+
+@contextlib.contextmanager
+def linked_session(kind: str, folder: Path, links: LinkMaker) -> Iterator[Session]:
+    """Yield a session of ``kind`` as ``session`` does, with a link to the bridge of ``links``."""
+    spec, image = EnvironmentSpec(kind, kind, {"link": "bridge"}), images.open_image("minimal")
+    with (
+        workspace(folder, links) as place,
+        environment(kind).open(spec, image, Resources(), place) as opened,
     ):
         yield opened
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +17,7 @@ from benchbox import images
 from benchbox.environments import environment
 from benchbox.errors import ImageError
 from benchbox.images import distribution
-from benchbox.linux import links
+from benchbox.linux import links, processes, syscalls
 from benchbox.linux.links import Links
 from benchbox.model import Availability, EnvironmentSpec
 from benchbox.record import Sample
@@ -30,6 +32,12 @@ CONTAINER: Final = {"kind": "container", "link": "bridge"}
 GUEST: Final = {"kind": "vm", "link": "bridge", "accelerator": "tcg"}
 HOST: Final = {"kind": "native", "label": "native-host", "link": "host"}
 CONTAINER_HOST: Final = {"kind": "container", "label": "container-host", "link": "host", "network": False}
+PEERS: Final[list[dict[str, Any]]] = [
+    {"kind": "oci", "link": "bridge"},
+    {"kind": "docker", "link": "bridge"},
+    {"kind": "oci", "label": "oci-host", "link": "host", "network": False},
+    {"kind": "docker", "label": "docker-host", "link": "host", "network": "host"},
+]
 LATENCY: Final = {"name": "network-latency", "rate": 200, "seconds": 1}
 
 Need = Callable[[str, Availability], None]
@@ -45,6 +53,12 @@ def possible(need: Need) -> None:
 @pytest.fixture
 def guest(need: Need) -> None:
     need("vm", environment("vm").check(EnvironmentSpec("vm", "vm", {"link": "bridge"})))
+
+
+@pytest.fixture
+def peers(need: Need) -> None:
+    for kind in ("oci", "docker"):
+        need(kind, environment(kind).check(EnvironmentSpec(kind, kind)))
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +97,29 @@ def network(path: str) -> str:
     return str(Path(path).readlink())
 
 
-def holders(namespace: str) -> list[int]:
-    """Return the processes in a network namespace, by the name that /proc gives it."""
-    found = []
+def networks() -> dict[str, list[int]]:
+    """Return the processes in each network namespace, by the name that /proc gives it."""
+    found: dict[str, list[int]] = {}
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and str((entry / "ns/net").readlink()) == namespace:
-                found.append(int(entry.name))
+            if entry.name.isdigit():
+                found.setdefault(str((entry / "ns/net").readlink()), []).append(int(entry.name))
     return found
+
+
+def holders(namespace: str) -> list[int]:
+    return networks().get(namespace, [])
+
+
+def new_namespace() -> int:
+    """Return a descriptor of a network namespace that nobody has set up."""
+
+    def make() -> int:
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(make).result()
 
 
 def test_links_are_in_namespaces_of_their_own_and_gone_with_them() -> None:
@@ -108,6 +137,25 @@ def test_links_are_in_namespaces_of_their_own_and_gone_with_them() -> None:
     assert names(None) == before
     assert [pid for name in namespaces for pid in holders(name)] == []
     assert "nsfs" not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_a_namespace_that_is_there_is_linked_like_a_new_one() -> None:
+    """With the same settings; it stays its owner's, and its link goes with it."""
+    with Links() as made, contextlib.ExitStack() as stack:
+        bridge, own = made.tap().namespace, made.veth()
+        theirs = new_namespace()
+        stack.callback(os.close, theirs)
+        link = made.veth(theirs)
+        assert (link.namespace, link.client, link.path, link.end) == (theirs, own.client, "bridge", "veth")
+        assert names(theirs) == {"lo", "load0"}
+        for setting in ("ipv6/conf/default/disable_ipv6", "ipv4/tcp_congestion_control", "ipv4/tcp_no_metrics_save"):
+            ends = [links.inside(end, Path("/proc/sys/net", setting).read_text) for end in (theirs, own.namespace or 0)]
+            assert ends[0] == ends[1]
+        server = links.inside(theirs, lambda: socket.create_server((link.address, 7)))
+        with server, links.inside(link.client or 0, lambda: socket.create_connection((link.address, 7), 5)):
+            assert "port4" in names(bridge)
+        stack.close()
+        runs.eventually(lambda: "port4" not in names(bridge))
 
 
 def test_both_ends_reach_each_other_and_nobody_else_does() -> None:
@@ -195,6 +243,43 @@ def test_throughput_and_applications_in_native_and_container(tmp_path: Path, deb
         assert first.direction == "higher" and first.value > 100
 
 
+@pytest.mark.peers
+@pytest.mark.usefixtures("peers")
+def test_a_client_reaches_containers_of_other_programs(tmp_path: Path) -> None:
+    """Over the same bridge or by loopback, from outside; no network and no process of theirs is left."""
+    before = networks()
+    samples = measured(tmp_path, [NATIVE, *PEERS], LATENCY)
+    for sample in samples:
+        assert 1e-6 < sample.metrics["network.latency.p50"].value < 0.2
+        assert sample.applied["client"]["argv"][:2] == ["/bin/pingpong", "client"]
+        assert 0 < float(sample.counters["client.cpu.share"].value or 0) < 1
+    applied = {each.label: each.applied for each in runs.read(tmp_path)[0].environments}
+    ends = {label: (found["link"]["path"], found["link"]["end"]) for label, found in applied.items()}
+    assert ends["oci"] == ends["docker"] == ends["native"] == ("bridge", "veth")
+    assert ends["oci-host"] == ends["docker-host"] == ("host", "loopback")
+    addresses = [found["link"]["address"] for found in applied.values() if found["link"]["path"] == "bridge"]
+    assert len(set(addresses)) == 3
+    assert applied["oci"]["network"] == applied["docker"]["network"] == "namespace of its own, linked to a bridge"
+    assert applied["oci-host"]["network"] == applied["docker-host"]["network"] == "the host's"
+    assert "read_back" in applied["docker"] and "read_back" in applied["oci"]
+    runs.eventually(lambda: set(networks()) <= set(before))
+
+
+@pytest.mark.peers
+@pytest.mark.usefixtures("peers")
+def test_throughput_and_applications_in_containers_of_other_programs(tmp_path: Path, debian: str) -> None:
+    """Each prints what its parser reads."""
+    workloads = [
+        {"name": "network-throughput", "direction": "in", "seconds": 1},
+        {"name": "network-throughput", "direction": "out", "seconds": 1},
+        {"name": "redis-requests", "operation": "get", "connections": 2, "requests": 1000},
+        {"name": "nginx-requests", "connections": 2, "seconds": 1},
+    ]
+    for sample in measured(tmp_path, PEERS[:2], *workloads, image=debian, resources={"memory": "512MiB"}):
+        first = next(metric for name, metric in sample.metrics.items() if not name.startswith("startup."))
+        assert first.direction == "higher" and first.value > 100
+
+
 def test_sqlite_runs_alone(tmp_path: Path, debian: str) -> None:
     """Without a client, and so without a link."""
     environments: list[dict[str, Any]] = [{"kind": "native"}, {"kind": "container"}]
@@ -215,21 +300,27 @@ def test_throughput_and_redis_in_a_guest(tmp_path: Path, debian: str) -> None:
     assert {"network.throughput", "redis.rate"} <= set(throughput.metrics) | set(redis.metrics)
 
 
-def own(process: "subprocess.Popen[str]", part: str) -> int | None:
-    """Return the pid of pingpong itself, once it runs; launch has the same words among its own."""
-    for pid in runs.below(process, f"/bin/pingpong\0{part}"):
+def own(part: str) -> int | None:
+    """Return the pid of pingpong itself, once it runs; launch has the same words among its own.
+
+    It need not be below the run: a daemon starts its containers.
+    """
+    for pid in processes.with_argument(f"/bin/pingpong\0{part}"):
         with contextlib.suppress(OSError):
             if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"/bin/pingpong\0"):
                 return pid
     return None
 
 
-@pytest.fixture
-def serving(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+@pytest.fixture(
+    params=["native", pytest.param("oci", marks=pytest.mark.peers), pytest.param("docker", marks=pytest.mark.peers)]
+)
+def serving(tmp_path: Path, request: pytest.FixtureRequest, need: Need) -> Iterator["subprocess.Popen[str]"]:
     """A run whose client asks for a long time."""
+    need(request.param, environment(request.param).check(EnvironmentSpec(request.param, request.param)))
     path = tmp_path / "x.yaml"
-    workload = {**LATENCY, "seconds": 50}
-    path.write_text(json.dumps({"name": "x", "environments": [NATIVE], "workloads": [workload], "timeout_s": 90}))
+    entry, workload = {"kind": request.param, "link": "bridge"}, {**LATENCY, "seconds": 50}
+    path.write_text(json.dumps({"name": "x", "environments": [entry], "workloads": [workload], "timeout_s": 90}))
     process = runs.start(tmp_path, "run", path)
     yield process
     process.kill()
@@ -237,15 +328,16 @@ def serving(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def test_a_worker_that_is_killed_leaves_no_link(serving: "subprocess.Popen[str]") -> None:
-    """Server, client and namespaces go with it, though none is in the ledger."""
-    before = names(None)
-    ends = [runs.eventually(partial(own, serving, part)) for part in ("server", "client")]
+    """Server, client and namespaces go with it, though no link is in the ledger."""
+    before, others = names(None), set(networks())
+    ends = [runs.eventually(partial(own, part)) for part in ("server", "client")]
     namespaces = {network(f"/proc/{pid}/ns/net") for pid in ends}
     assert len(namespaces) == 2 and network("/proc/self/ns/net") not in namespaces
     runs.kill(runs.worker_of(serving))
     assert serving.wait(30) == 2
     assert [pid for name in namespaces for pid in holders(name)] == []
     assert names(None) == before
+    runs.eventually(lambda: set(networks()) <= others)
 
 
 def test_a_server_that_cannot_take_its_port_is_the_reason(tmp_path: Path) -> None:

@@ -21,11 +21,22 @@ from benchbox.environments import environment, oci
 from benchbox.environments.docker import socket_path
 from benchbox.environments.engine_api import Engine
 from benchbox.errors import UnavailableError
-from benchbox.linux import cgroups, ledger, nest
-from benchbox.model import OUTPUT_TAIL_BYTES, Availability, Command, DataSpec, EnvironmentSpec, Outcome, Resources
+from benchbox.linux import cgroups, ledger, links, nest
+from benchbox.linux.links import Links
+from benchbox.model import (
+    OUTPUT_TAIL_BYTES,
+    Availability,
+    Command,
+    DataSpec,
+    EnvironmentSpec,
+    LinkedSession,
+    Outcome,
+    Resources,
+)
 from benchbox.supervisor import cleanup
 from tests.environments.daemons import Answer, Daemon, daemon, hang, raw, says
-from tests.integration.sessions import output, run, session, shell
+from tests.integration import runs
+from tests.integration.sessions import linked_session, output, run, session, shell
 
 pytestmark = [pytest.mark.integration, pytest.mark.peers]
 
@@ -202,6 +213,50 @@ def test_docker_s_networks_are_what_they_say(docker: Engine, tmp_path: Path) -> 
         assert output(opened, "busybox readlink /proc/self/ns/net").strip() == str(Path("/proc/self/ns/net").readlink())
 
 
+def joined(folder: Path, kind: str) -> str:
+    """Return what a container that is linked to a bridge sees of its network: that of the link."""
+    with Links() as made, linked_session(kind, folder, made) as opened:
+        assert isinstance(opened, LinkedSession) and opened.link and opened.link.namespace
+        network = str(Path(f"/proc/self/fd/{opened.link.namespace}").readlink())
+        assert output(opened, "busybox readlink /proc/self/ns/net").strip() == network
+        assert output(opened, "busybox ls /sys/class/net").split() == ["lo", "load0"]
+        assert output(opened, "busybox hostname").strip() == "benchbox"
+        assert opened.applied()["read_back"]["seccomp"] == "filter"
+        return opened.link.address
+
+
+def test_samples_of_a_runtime_are_in_the_namespace_of_their_link(runc: Path, tmp_path: Path) -> None:
+    """Found by a path, nothing else of it is shared; its address is of the bridge."""
+    assert joined(tmp_path, "oci").startswith(f"{links.NETWORK}.")
+
+
+def test_samples_of_docker_are_in_the_namespace_of_a_container_that_stands_still(
+    docker: Engine, tmp_path: Path
+) -> None:
+    """One a session, in a cgroup of the run's that is no sample's, gone with the session."""
+    run_name = f"benchbox-test-{os.getpid()}"
+    assert joined(fresh(tmp_path), "docker").startswith(f"{links.NETWORK}.")
+    with Links() as made, linked_session("docker", fresh(tmp_path), made) as opened:
+        (holder,) = docker.containers(run_name)
+        pid = docker.inspect(holder)["State"]["Pid"]
+        assert f"/{run_name}/docker-holder/box/" in Path(f"/proc/{pid}/cgroup").read_text()
+        before = Path(f"/proc/{pid}/stat").read_text().split()[13:15]
+        assert output(opened, "echo hello") == "hello\n"
+        assert docker.containers(run_name) == [holder]
+        assert Path(f"/proc/{pid}/stat").read_text().split()[13:15] == before
+    assert docker.containers(run_name) == []
+
+
+def test_a_holder_that_ends_fails_samples_with_the_daemon_s_words(docker: Engine, tmp_path: Path) -> None:
+    """There is no network to join any more."""
+    with Links() as made, linked_session("docker", tmp_path, made) as opened:
+        (holder,) = docker.containers(f"benchbox-test-{os.getpid()}")
+        docker.remove(holder)
+        outcome = run(opened, READY)
+    assert outcome.status == "failed"
+    assert (outcome.reason or "").startswith("docker: ") and holder[:12] in (outcome.reason or "")
+
+
 @pytest.mark.parametrize("kind", ["oci", "docker"])
 def test_out_of_memory_is_the_kernel_s_word(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Also of a workload that survives it; a kill by somebody else is none."""
@@ -244,17 +299,19 @@ from pathlib import Path
 from benchbox import images
 from benchbox.environments import environment
 from benchbox.linux.ledger import Ledger
+from benchbox.linux.links import Links
 from benchbox.model import Command, EnvironmentSpec, Resources, Workspace
-kind, folder, name = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+kind, folder, name, link = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4]
 book = Ledger(folder / "ledger.jsonl")
 cpus = tuple(sorted(os.sched_getaffinity(0)))
-place = Workspace("r", folder / "scratch", folder / "runtime", name, cpus[-1:], cpus[:1], book)
+place = Workspace("r", folder / "scratch", folder / "runtime", name, cpus[-1:], cpus[:1], book, Links())
 from benchbox.linux import cgroups
 for root in cgroups.detect().roots():
     book.record("cgroup", str(root / name))
 book.record("folder", str(folder / "scratch"))
 book.record("folder", str(folder / "runtime"))
-with environment(kind).open(EnvironmentSpec(kind, kind), images.open_image("minimal"), Resources(), place) as opened:
+spec = EnvironmentSpec(kind, kind, {"link": link})
+with environment(kind).open(spec, images.open_image("minimal"), Resources(), place) as opened:
     command = Command(("/bin/busybox", "sh", "-c", "/bin/ready; exec busybox sleep 100"), stays=True)
     assert opened.start(command).ready()
     print("ready", flush=True)
@@ -262,16 +319,17 @@ with environment(kind).open(EnvironmentSpec(kind, kind), images.open_image("mini
 """
 
 
+@pytest.mark.parametrize("link", ["none", "bridge"])
 @pytest.mark.parametrize("kind", ["oci", "docker"])
 def test_a_worker_that_is_killed_leaves_nothing_that_the_ledger_does_not_name(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    kind: str, link: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Not a process, a container, a group in any hierarchy; the container ran until then."""
     request.getfixturevalue({"oci": "runc", "docker": "docker"}[kind])
     folder, name = tmp_path / "benchbox-run", f"benchbox-test-{os.getpid()}"
     for sub in ("scratch", "runtime"):
         (folder / sub).mkdir(parents=True)
-    words = [sys.executable, "-c", KILLED, kind, str(folder), name]
+    words = [sys.executable, "-c", KILLED, kind, str(folder), name, link]
     worker = subprocess.Popen(words, stdout=subprocess.PIPE)
     assert worker.stdout and worker.stdout.readline() == b"ready\n"
     groups = [path for root in cgroups.detect().roots() for path in (root / name).glob(f"{kind}-*/box")]
@@ -279,6 +337,10 @@ def test_a_worker_that_is_killed_leaves_nothing_that_the_ledger_does_not_name(
     worker.kill()
     worker.wait()
     worker.stdout.close()
+    # What stands still ends by itself: nobody can take its byte any more.
+    holding = [group for group in groups if group.parent.name == "docker-holder"]
+    assert bool(holding) is ((kind, link) == ("docker", "bridge"))
+    runs.eventually(lambda: not any(map(cgroups.processes, holding)))
     cleaned = cleanup.clean_entries("r", ledger.read(folder / "ledger.jsonl")[1])
     assert cleaned.remaining == ()
     assert any(line.startswith(kind) for line in cleaned.removed)
