@@ -81,8 +81,9 @@ class Options(BaseModel):
     network: bool = Field(True, description="a network namespace of its own, or the host's network")
     link: LinkChoice = Field("none", description=LINK_DESCRIPTION)
     root: Literal["overlay", "bind"] = Field(
-        "overlay", description="a writable layer on tmpfs over the image, or the image read-only"
+        "overlay", description="a writable layer over the image, or the image read-only"
     )
+    layer: Literal["tmpfs", "disk"] = Field("tmpfs", description="where the writable layer lies")
     seccomp: Literal["default", "off"] = Field("default", description="the filter of system calls, or none")
 
     @model_validator(mode="after")
@@ -187,7 +188,8 @@ def _makings(
     layers = None
     if options.root == "overlay":
         layers = stack.enter_context(mounts.mount_point(workspace.scratch / f"layers-{label}"))
-        mounts.tmpfs(layers, mode="700")
+        if options.layer == "tmpfs":
+            mounts.tmpfs(layers, mode="700")
     bundles = state.parent / "bundles"
     bundles.mkdir()
     return Makings(
@@ -240,7 +242,7 @@ def _applied(makings: Makings, options: Options) -> dict[str, Any]:
     return {
         "runtime": str(makings.runtime),
         "versions": {makings.runtime.name: _version(makings.runtime)},
-        "root": "overlay, writable layer on tmpfs" if options.root == "overlay" else "read-only bind",
+        "root": f"overlay, writable layer on {options.layer}" if options.root == "overlay" else "read-only bind",
         "cgroups": makings.where.layout.mode,
         "network": told_network(options.link, own=options.network),
         "seccomp": "default filter" if options.seccomp == "default" else "off",

@@ -21,7 +21,7 @@ from benchbox.environments import environment, oci
 from benchbox.environments.docker import socket_path
 from benchbox.environments.engine_api import Engine
 from benchbox.errors import UnavailableError
-from benchbox.linux import cgroups, ledger, links, nest
+from benchbox.linux import cgroups, ledger, links, mounts, nest
 from benchbox.linux.links import Links
 from benchbox.model import (
     OUTPUT_TAIL_BYTES,
@@ -255,6 +255,20 @@ def test_a_holder_that_ends_fails_samples_with_the_daemon_s_words(docker: Engine
         outcome = run(opened, READY)
     assert outcome.status == "failed"
     assert (outcome.reason or "").startswith("docker: ") and holder[:12] in (outcome.reason or "")
+
+
+@pytest.mark.parametrize("layer", ["tmpfs", "disk"])
+def test_a_layer_lies_where_it_is_asked_for(layer: str, runc: Path, tmp_path: Path) -> None:
+    """The runtime's container writes to it like to any folder; nothing of it is left."""
+    with session("oci", tmp_path, layer=layer) as opened:
+        assert opened.applied()["root"] == f"overlay, writable layer on {layer}"
+        (layers,) = (tmp_path / "scratch").glob("layers-*")
+        assert (mounts.file_system(layers) == "tmpfs") is (layer == "tmpfs")
+        for _ in range(2):
+            assert output(opened, "busybox ls /written 2>/dev/null; echo x > /written; busybox cat /written") == "x\n"
+        assert list(layers.iterdir()) == []
+        outcome = run(opened, shell("echo x > /data/x", data=DataSpec(1 << 20, "layer")))
+        assert ("tmpfs" in outcome.applied["data"]) is (layer == "tmpfs")
 
 
 @pytest.mark.parametrize("kind", ["oci", "docker"])
