@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
+from benchbox.analysis.percentiles import rung_of
+
 #: What a metric measures, as the beginning of a sentence.
 METRICS: Final = {
     "startup.ready": "From the request to the workload's first own instruction",
@@ -32,16 +34,17 @@ METRICS: Final = {
     "density.pss": "Memory that the processes of all have mapped, a shared page once",
     "disk.read.bandwidth": "Bytes read in a second",
     "disk.read.iops": "Reads in a second",
-    "disk.read.latency_p50": "From giving a read to the kernel to its completion, the median",
-    "disk.read.latency_p99": "From giving a read to the kernel to its completion, 99 of 100 are faster",
     "disk.read.on_device": "At most this share of the bytes read came from the device",
     "disk.write.bandwidth": "Bytes written in a second",
     "disk.write.iops": "Writes in a second",
-    "disk.write.latency_p50": "From giving a write to the kernel to its completion, the median",
-    "disk.write.latency_p99": "From giving a write to the kernel to its completion, 99 of 100 are faster",
-    "disk.write.flush_latency_p50": "How long the flush after each write took, the median",
-    "disk.write.flush_latency_p99": "How long the flush after each write took, 99 of 100 are faster",
     "disk.write.on_device": "At most this share of the bytes written reached the device",
+    "network.throughput": "Bytes a second that arrived over TCP, at the receiver",
+    "network.retransmits": "TCP segments a second that were sent again",
+    "network.late": "How late the client sent its messages, the median: its own part of the latency",
+    "network.lost": "Share of the messages without an answer",
+    "redis.rate": "Requests a second that one Redis answered",
+    "nginx.rate": "Requests a second that one nginx answered",
+    "sqlite.rate": "Transactions a second, counted in the table afterwards",
     "metadata.create": "To make an empty file, of many in one folder",
     "metadata.stat": "To look at a file",
     "metadata.unlink": "To remove an empty file",
@@ -96,15 +99,19 @@ _OF_ANY: Final = {
     "elapsed": "From the request to the workload's end",
     "work": "How much was done while it was measured",
     "per_cpu_s": "Work by the second of host CPU time that the whole environment used, start and end included",
-    "network.throughput": "Bytes a second that arrived over TCP, at the receiver",
-    "network.retransmits": "TCP segments a second that were sent again",
-    "network.latency.p50": "From when a message was due until its answer was there, the median",
-    "network.late": "How late the client sent its messages, the median: its own part of the latency",
-    "network.lost": "Share of the messages without an answer",
-    "redis.rate": "Requests a second that one Redis answered",
-    "nginx.rate": "Requests a second that one nginx answered",
-    "sqlite.rate": "Transactions a second, counted in the table afterwards",
 }
+
+#: What a latency is of which a workload reports several percentiles, each as a metric of its own.
+LATENCIES: Final = {
+    "disk.read.latency": "From giving a read to the kernel to its completion",
+    "disk.write.latency": "From giving a write to the kernel to its completion",
+    "disk.write.flush_latency": "How long the flush after each write took",
+    "network.latency": "From when a message was due until its answer was there",
+    "redis.latency": "From a request to Redis's answer",
+    "nginx.latency": "From a request to nginx's whole answer",
+}
+
+_SHARES: Final = {"p50": "the median", "max": "the longest"}
 
 #: What is over when a stage is over.
 STAGES: Final = {
@@ -159,7 +166,16 @@ def metric(name: str) -> str:
     stage = name.removeprefix("startup.stage.")
     if stage != name and stage in STAGES:
         return f"From the request until {STAGES[stage]}"
-    return METRICS.get(name) or _OF_ANY.get(name.rpartition(".")[2], "")
+    return METRICS.get(name) or _percentile(name) or _OF_ANY.get(name.rpartition(".")[2], "")
+
+
+def _percentile(name: str) -> str:
+    found = rung_of(name)
+    if found is None or found[0] not in LATENCIES:
+        return ""
+    family, rung, _ = found
+    share = _SHARES.get(rung) or f"{rung.removeprefix('p')}% are as fast or faster"
+    return f"{LATENCIES[family]}, {share}"
 
 
 def aspect(workload: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
+from benchbox.analysis.percentiles import Curve, Percentiles, Rung
 from benchbox.analysis.samples import exclusion, metric_value
 from benchbox.analysis.scaling import Scaling, Series
 from benchbox.analysis.sizes import PARTS, Sizes
@@ -17,7 +18,7 @@ from benchbox.analysis.statistics import outliers
 from benchbox.analysis.summary import Row, Table
 from benchbox.model import Signal
 from benchbox.record import Sample
-from benchbox.report.words import format_value, plain, ratio_text
+from benchbox.report.words import format_value, plain, ratio_text, rung_value
 
 #: What stands in a figure for a colour: the page's script puts in that of the reader's theme. No text that others wrote
 #: can begin so, ``label`` lets no control character through.
@@ -302,6 +303,121 @@ def scaling(found: Scaling) -> Figure:
             },
         },
     }
+
+
+#: How far beyond the last percentile the slowest of all stands, as a factor on the axis: it has no share of its own.
+_BEYOND: Final = 10**0.5
+
+
+def percentiles(found: Percentiles) -> Figure:
+    """Return how slow which share of the operations is: a line an environment through medians over its samples.
+
+    The farther out a percentile is, the more room it gets: it stands at 1 / (1 - share) of a logarithmic axis, so that
+    nine times out of ten, 99 of 100 and 999 of 1,000 are equally far apart. The interval is a band; the slowest of all
+    stands beyond, on a dotted line.
+    """
+    places = _rung_places(found)
+    rungs = [rung for curve in found.curves for rung in curve.rungs]
+    ends = [end for rung in rungs for end in _rung_ends(rung)]
+    low, high = min(ends, default=1.0) / 1.3, max(ends, default=1.0) * 1.3
+    ticks = log_ticks(low, high)
+    return {
+        "data": [trace for curve in found.curves for trace in _curve_traces(curve, places, found.unit)],
+        "layout": {
+            **_base_layout(340),
+            "margin": {"l": 76, "r": 16, "t": 8, "b": 92},
+            "hovermode": "closest",
+            "dragmode": False,
+            "showlegend": True,
+            "legend": {"orientation": "h", "x": 0, "y": -0.3},
+            "xaxis": {
+                "type": "log",
+                "range": [math.log10(min(places.values())) - 0.1, math.log10(max(places.values())) + 0.1],
+                "tickvals": list(places.values()),
+                "ticktext": [label(name.removeprefix("p")) for name in places],
+                "tickangle": 0,
+                "title": {"text": "% of the operations, as fast or faster", "font": {"size": 12}},
+                "gridcolor": _GRID,
+                "zeroline": False,
+                "fixedrange": True,
+            },
+            "yaxis": {
+                "type": "log",
+                "range": [math.log10(low), math.log10(high)],
+                "tickvals": ticks,
+                "ticktext": [label(_tick_text(tick, found.unit)) for tick in ticks],
+                "gridcolor": _GRID,
+                "zeroline": False,
+                "fixedrange": True,
+            },
+        },
+    }
+
+
+def _rung_places(found: Percentiles) -> dict[str, float]:
+    """Return where on the axis each percentile stands."""
+    shares = {rung.name: rung.share for curve in found.curves for rung in curve.rungs}
+    places = {name: round(1 / (1 - shares[name]), 4) for name in found.names if shares[name] < 1}
+    beyond = {name: round(max(places.values(), default=1.0) * _BEYOND, 4) for name in found.names if shares[name] == 1}
+    return places | beyond
+
+
+def _rung_ends(rung: Rung) -> tuple[float, ...]:
+    return (rung.median,) if rung.interval is None else (rung.interval.low, rung.median, rung.interval.high)
+
+
+def _curve_traces(curve: Curve, places: Mapping[str, float], unit: str) -> list[dict[str, Any]]:
+    """Return the band of the intervals where there are any, the line, and the dotted rest to the slowest of all."""
+    colour = COLOURS[curve.number % len(COLOURS)]
+    symbol = SYMBOLS[curve.number % len(SYMBOLS)]
+    line = [rung for rung in curve.rungs if rung.share < 1]
+    rest = [*line[-1:], *(rung for rung in curve.rungs if rung.share == 1)]
+    group = {"type": "scatter", "legendgroup": f"{curve.number}", "name": label(curve.display)}
+
+    def points(rungs: Sequence[Rung]) -> dict[str, Any]:
+        return {
+            "x": [places[rung.name] for rung in rungs],
+            "y": [rung.median for rung in rungs],
+            "text": [_rung_text(rung, curve, unit) for rung in rungs],
+            "hovertemplate": "%{text}<extra></extra>",
+        }
+
+    traces = [{**group, **_band(line, places), "fillcolor": colour}] if any(rung.interval for rung in line) else []
+    traces.append(
+        {
+            **group, **points(line), "mode": "lines+markers", "showlegend": True,
+            "marker": {"color": colour, "size": 8, "symbol": symbol}, "line": {"color": colour, "width": 1.5},
+        }
+    )  # fmt: skip
+    if any(rung.share == 1 for rung in rest):
+        open_ones = [symbol if rung.share < 1 else f"{symbol}-open" for rung in rest]
+        traces.append(
+            {
+                **group, **points(rest), "mode": "lines+markers", "showlegend": not line,
+                "marker": {"color": colour, "size": 8, "symbol": open_ones},
+                "line": {"color": colour, "width": 1.5, "dash": "dot"},
+            }
+        )  # fmt: skip
+    return traces
+
+
+def _band(line: Sequence[Rung], places: Mapping[str, float]) -> dict[str, Any]:
+    """Return the outline of the intervals: there along their upper ends, back along the lower ones."""
+    known = [(places[rung.name], rung.interval) for rung in line if rung.interval is not None]
+    return {
+        "mode": "lines",
+        "fill": "toself",
+        "x": [place for place, _ in known] + [place for place, _ in reversed(known)],
+        "y": [interval.high for _, interval in known] + [interval.low for _, interval in reversed(known)],
+        "line": {"width": 0},
+        "opacity": 0.15,
+        "showlegend": False,
+        "hoverinfo": "skip",
+    }
+
+
+def _rung_text(rung: Rung, curve: Curve, unit: str) -> str:
+    return label(f"{curve.display} {rung.name}: {rung_value(rung, unit)}, {rung.count} samples")
 
 
 _PART_COLOURS: Final = {

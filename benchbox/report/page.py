@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from benchbox.analysis.density import Density
 from benchbox.analysis.disturbances import levels
+from benchbox.analysis.percentiles import Percentiles, percentiles
 from benchbox.analysis.samples import Taken, exclusion, take
 from benchbox.analysis.scaling import Scaling, scalings
 from benchbox.analysis.summary import Row, Summary, Table, summarise
@@ -68,6 +69,7 @@ class _Section:
     is_exact: bool
     order: _Drawn
     ecdf: _Drawn
+    percentiles: tuple[tuple[Percentiles, _Drawn], ...]
     waterfalls: tuple[tuple[Row, _Drawn], ...]
     stage_names: tuple[str, ...]
     counter_names: tuple[str, ...]
@@ -219,7 +221,9 @@ def _contents(sections: Sequence[_Section], has_gaps: bool, has_scaling: bool = 
     if len(sections) == 1:
         links += [_Link("sizes", "Sizes")] if sections[0].is_exact else []
         links += [_Link("verdicts", AGAINST)] if sections[0].is_exact else [_Link(*part) for part in _PARTS]
-        links = [link for link in links if link.anchor != "used" or sections[0].counter_names]
+        empty = {"used"} if not sections[0].counter_names else set()
+        empty |= {"percentiles"} if not sections[0].percentiles else set()
+        links = [link for link in links if link.anchor not in empty]
     else:
         links += [_Link(f"verdicts{section.suffix}", words.plain(section.table.title)) for section in sections]
     gaps = [_Link("missing", "Skipped and failed")] if has_gaps else []
@@ -232,6 +236,7 @@ AGAINST: Final = "Against the baseline"
 
 _PARTS: Final = (
     ("verdicts", "Verdicts"),
+    ("percentiles", "Latency percentiles"),
     ("stages", "Where the time goes"),
     ("distribution", "Distributions"),
     ("order", "In the order taken"),
@@ -337,6 +342,10 @@ def _section(
         ratios=draw(ratios, words.ratios_alt(table)) if ratios else None,
         waterfalls=tuple(
             (row, draw(figures.waterfall(row), words.waterfall_alt(row))) for row in table.rows if row.stages
+        ),
+        percentiles=tuple(
+            (found, draw(figures.percentiles(found), words.percentiles_alt(found)))
+            for found in percentiles(table, by_cell)
         ),
         ecdf=draw(figures.ecdf(table, by_cell), words.distribution_alt(table)),
         order=draw(figures.dots(table, by_cell), words.order_alt(table)),

@@ -7,6 +7,7 @@ from typing import Final
 
 from benchbox.analysis.density import METRICS, Density, Share
 from benchbox.analysis.disturbances import Disturbance
+from benchbox.analysis.percentiles import Curve, Percentiles, Rung
 from benchbox.analysis.scaling import Scaling
 from benchbox.analysis.sizes import Sizes, Weight
 from benchbox.analysis.statistics import Difference, Interval, Ratio, Slope
@@ -363,6 +364,22 @@ def waterfall_alt(row: Row) -> str:
 def distribution_alt(table: Table) -> str:
     """Return in words what the distributions show."""
     return f"Distribution of the samples: {_ranges(table)}."
+
+
+def percentiles_alt(found: Percentiles) -> str:
+    """Return in words what the curves of a latency show."""
+    parts = [f"{plain(curve.display)} {_rungs_text(curve, found.unit)}" for curve in found.curves]
+    return f"Percentiles of {plain(found.metric)}, medians over the samples: {'; '.join(parts)}."
+
+
+def _rungs_text(curve: Curve, unit: str) -> str:
+    return ", ".join(f"{rung.name} {format_value(rung.median, unit)}" for rung in curve.rungs)
+
+
+def rung_value(rung: Rung, unit: str) -> str:
+    """Return a percentile with its interval where there is one: ``412 µs (380–455 µs)``."""
+    interval = f" ({interval_text(rung.interval, unit)})" if rung.interval else ""
+    return f"{format_value(rung.median, unit)}{interval}"
 
 
 def order_alt(table: Table) -> str:

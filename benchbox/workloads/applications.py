@@ -97,6 +97,7 @@ _DURATION: Final = r"(\d{1,12}(?:\.\d{1,6})?)(us|ms|s|m)"
 _UNITS_S: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _WRK_RATE: Final = re.compile(r"^Requests/sec: +(\d{1,12}(?:\.\d{1,6})?)$", re.MULTILINE)
 _WRK_PERCENTILE: Final = re.compile(rf"^ +(50|75|90|99)% +{_DURATION}$", re.MULTILINE)
+_WRK_LONGEST: Final = re.compile(rf"^ +Latency +{_DURATION} +{_DURATION} +{_DURATION} +[0-9.]{{1,9}}%$", re.MULTILINE)
 _WRK_WRONG: Final = re.compile(r"^ +(Socket errors: .+|Non-2xx or 3xx responses: .+)$", re.MULTILINE)
 
 
@@ -131,10 +132,12 @@ class NginxRequests:
             raise ValueError(f"wrk says: {shown(wrong[1])}")
         if not float(rate[1]) > 0:
             raise ValueError("not one request was answered")
-        times = [(share, float(value) * _UNITS_S[unit]) for share, value, unit in _WRK_PERCENTILE.findall(text)]
+        times = [(f"p{share}", float(value) * _UNITS_S[unit]) for share, value, unit in _WRK_PERCENTILE.findall(text)]
+        if longest := _WRK_LONGEST.search(text):
+            times.append(("max", float(longest[5]) * _UNITS_S[longest[6]]))
         return (
             Metric("nginx.rate", float(rate[1]), "1/s", "higher"),
-            *(Metric(f"nginx.latency.p{share}", time_s, "s") for share, time_s in times),
+            *(Metric(f"nginx.latency.{name}", time_s, "s") for name, time_s in times),
         )
 
 

@@ -25,7 +25,12 @@ FILE: Final = "/data/disk.fio"
 _WAYS: Final[Mapping[str, Literal["read", "write"]]] = {
     "read": "read", "write": "write", "randread": "read", "randwrite": "write",
 }  # fmt: skip
-_PERCENTILES: Final = {"latency_p50": "50.000000", "latency_p99": "99.000000"}
+#: Name in metrics -> fio's name of it, and how many operations it needs: a far one wants ten beyond it.
+_PERCENTILES: Final = {
+    "latency_p50": ("50.000000", 0), "latency_p90": ("90.000000", 0), "latency_p99": ("99.000000", 0),
+    "latency_p99.9": ("99.900000", 10_000),
+}  # fmt: skip
+_REQUIRED: Final = ("50.000000", "99.000000")
 _BEGIN: Final = re.compile(rb"^\{", re.MULTILINE)
 _SHOWN_BYTES: Final = 200
 
@@ -86,7 +91,7 @@ def words(asked: Params) -> tuple[str, ...]:
     return (
         FIO, "--name=disk", f"--filename={FILE}", f"--size={asked.size_mib}m", f"--rw={asked.rw}",
         f"--bs={asked.block}", *how, "--overwrite=1", f"--runtime={asked.seconds}", "--time_based", "--thread",
-        "--percentile_list=50:99", "--eta=never", "--output-format=json",
+        "--percentile_list=50:90:99:99.9", "--eta=never", "--output-format=json",
     )  # fmt: skip
 
 
@@ -98,7 +103,7 @@ def _job(output: bytes) -> dict[str, Any]:
         (job,) = found["jobs"]
         rw, way = job["job options"]["rw"], _WAYS[job["job options"]["rw"]]
         numbers = [job["error"], *(job[way][name] for name in ("io_bytes", "bw_bytes", "iops", "total_ios", "runtime"))]
-        numbers += [job[way]["clat_ns"]["percentile"][name] for name in _PERCENTILES.values()]
+        numbers += [job[way]["clat_ns"]["percentile"][name] for name in _REQUIRED]
         whole = isinstance(job["sync"], dict) and all(_is_number(number) for number in numbers)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"no JSON of one fio job, the end is {output[-_SHOWN_BYTES:]!r}") from error
@@ -124,12 +129,23 @@ def _metrics(way: str, done: Mapping[str, Any], sync: Mapping[str, Any]) -> list
         _metric(f"disk.{way}.bandwidth", done["bw_bytes"], "B/s", "higher"),
         _metric(f"disk.{way}.iops", done["iops"], "1/s", "higher"),
     ]
-    for name, key in _PERCENTILES.items():
-        found.append(_metric(f"disk.{way}.{name}", done["clat_ns"]["percentile"][key] / NS_PER_S, "s", "lower"))
-        flushed = sync.get("lat_ns", {}).get("percentile", {}).get(key)
-        if _is_number(flushed):
-            found.append(_metric(f"disk.{way}.flush_{name}", flushed / NS_PER_S, "s", "lower"))
-    return found
+    return [*found, *_times(f"disk.{way}.", done["clat_ns"]), *_times(f"disk.{way}.flush_", sync.get("lat_ns"))]
+
+
+def _times(prefix: str, told: Any) -> list[Metric]:
+    """Return the percentiles and the longest of one of fio's distributions, as far as it has them.
+
+    fio says the middle of a bin as percentile, which may lie above the longest.
+    """
+    if not isinstance(told, Mapping) or not isinstance(told.get("percentile"), Mapping):
+        return []
+    count, longest = (told[key] if _is_number(told.get(key)) else None for key in ("N", "max"))
+    times = {name: told["percentile"].get(key) for name, (key, least) in _PERCENTILES.items() if (count or 0) >= least}
+    known = {name: time_ns for name, time_ns in {**times, "latency_max": longest}.items() if _is_number(time_ns)}
+    return [
+        _metric(f"{prefix}{name}", (time_ns if longest is None else min(time_ns, longest)) / NS_PER_S, "s", "lower")
+        for name, time_ns in known.items()
+    ]
 
 
 def _metric(name: str, value: float, unit: str, direction: Direction) -> Metric:

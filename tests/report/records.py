@@ -117,6 +117,26 @@ def parallel_run(counts: Sequence[int] = (1, 2, 4), **changes: Any) -> tuple[Man
     return manifest(labels, 12, cells=cells, **changes), taken
 
 
+#: Latencies by percentile, in s.
+LADDER: Final = {"p50": 1e-4, "p90": 3e-4, "p99": 1e-3, "p99.9": 4e-3, "max": 2e-2}
+
+
+def latency_run(rounds: int = 11) -> tuple[Manifest, list[Sample]]:
+    """Return a run of messages to a native and a container's server, which takes twice as long."""
+    cells = [CellRecord(id=f"{e}/ping", environment=e, workload="ping") for e in ("native", "container")]
+    taken = []
+    for number in range(1, rounds + 1):
+        for cell in cells:
+            factor = (2 if cell.environment == "container" else 1) * (1 + number / 100)
+            metrics = {
+                f"network.latency.{name}": MetricValue(value=time_s * factor, unit="s")
+                for name, time_s in LADDER.items()
+            }
+            one = sample(cell.environment, number, workload="ping")
+            taken.append(one.model_copy(update={"metrics": metrics}))
+    return manifest(("native", "container"), rounds, cells=cells), taken
+
+
 def failed(environment: str, number: int, reason: str, **changes: Any) -> Sample:
     """Return a sample that did not make it to its ready byte."""
     return sample(

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from benchbox.analysis.percentiles import percentiles
 from benchbox.analysis.samples import take
 from benchbox.analysis.summary import summarise
 from benchbox.report import figures
-from tests.report.records import failed, manifest, sample, samples
+from tests.report.records import failed, latency_run, manifest, sample, samples
 
 
 def test_a_waterfalls_bars_follow_each_other_and_are_the_stage_medians() -> None:
@@ -157,6 +158,34 @@ def test_ratios_have_their_intervals_and_emulation_is_hollow() -> None:
     assert container["x"][0] - container["error_x"]["arrayminus"][0] == pytest.approx(ratio.low)
     assert vm["marker"]["symbol"].endswith("-open") and not container["marker"]["symbol"].endswith("-open")
     assert figures.ratios(summarise(manifest(("native",)), samples(("native",))).tables[0]) is None
+
+
+def test_percentiles_get_the_more_room_the_farther_out_they_are() -> None:
+    """90, 99 and 99.9 are equally far apart; the slowest of all stands beyond, hollow, on a dotted line."""
+    run, taken = latency_run()
+    (found,) = percentiles(summarise(run, taken).tables[0], take(taken).by_cell)
+    figure = figures.percentiles(found)
+    axis = figure["layout"]["xaxis"]
+    assert (axis["type"], axis["ticktext"]) == ("log", ["50", "90", "99", "99.9", "max"])
+    assert axis["tickvals"][:4] == pytest.approx([2, 10, 100, 1000])
+    bands, lines, rests = (figure["data"][start::3] for start in range(3))
+    assert len(figure["data"]) == 6
+    for band, line, rest, curve in zip(bands, lines, rests, found.curves, strict=True):
+        assert line["y"] == [rung.median for rung in curve.rungs[:-1]] and line["x"] == axis["tickvals"][:4]
+        lows, highs = zip(*((r.interval.low, r.interval.high) for r in curve.rungs[:-1] if r.interval), strict=True)
+        assert band["fill"] == "toself" and band["y"] == [*highs, *reversed(lows)]
+        assert rest["x"] == axis["tickvals"][3:] and rest["y"][-1] == curve.rungs[-1].median
+        assert rest["line"]["dash"] == "dot" and rest["marker"]["symbol"][-1].endswith("-open")
+        low, high = figure["layout"]["yaxis"]["range"]
+        assert 10**low < min(lows) and rest["y"][-1] < 10**high
+    assert [trace["name"] for trace in figure["data"] if trace["showlegend"]] == ["native", "container"]
+
+
+def test_percentiles_of_few_samples_have_no_band() -> None:
+    """There is no interval to show."""
+    run, taken = latency_run(3)
+    (found,) = percentiles(summarise(run, taken).tables[0], take(taken).by_cell)
+    assert not [trace for trace in figures.percentiles(found)["data"] if "fill" in trace]
 
 
 def test_every_colour_is_one_of_the_themes() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from benchbox.analysis.percentiles import percentiles
+from benchbox.analysis.samples import take
 from benchbox.analysis.summary import summarise
 from benchbox.errors import RecordError
 from benchbox.model import STAGES
@@ -20,10 +22,12 @@ from benchbox.report.page import render_page, write_page
 from tests.report.records import (
     COUNTERS,
     EVIL,
+    LADDER,
     controlled_run,
     environment,
     evil_run,
     failed,
+    latency_run,
     manifest,
     parallel_run,
     sample,
@@ -284,6 +288,7 @@ def test_every_deep_link_leads_to_one_place() -> None:
         render_page(manifest(), samples()),
         render_page(*evil_run()),
         render_page(*parallel_run()),
+        render_page(*latency_run()),
         render_page(manifest(("native",), records=[]), []),
     ):
         page = Page(text)
@@ -307,6 +312,25 @@ def test_several_at_once_stand_side_by_side() -> None:
     ]
     assert sorted(shown) == sorted(medians)
     assert "at-once" not in headings(Page(render_page(manifest(), samples())))
+
+
+def test_latencies_by_percentile_are_a_figure_and_a_table() -> None:
+    """With a text for who sees no figure; a run without percentiles has neither."""
+    run, taken = latency_run()
+    page = Page(render_page(run, taken))
+    assert headings(page)[:3] == ["answer", "verdicts", "percentiles"]
+    shown = [float(a["data-value"] or 0) for _, a in page.elements if "data-percentile" in a]
+    (found,) = percentiles(summarise(run, taken).tables[0], take(taken).by_cell)
+    assert shown == [rung.median for curve in found.curves for rung in curve.rungs] and len(shown) == 2 * len(LADDER)
+    alts = [a["aria-label"] for _, a in page.elements if "data-figure" in a]
+    assert any(
+        (alt or "").startswith(
+            "Percentiles of network.latency, medians over the samples: native p50 106 µs, p90 318 µs"
+        )
+        for alt in alts
+    )
+    assert "From when a message was due until its answer was there (network.latency)" in " ".join(page.text.split())
+    assert "percentiles" not in headings(Page(render_page(manifest(), samples())))
 
 
 def test_cold_or_warm_stands_at_the_top_and_in_the_method() -> None:

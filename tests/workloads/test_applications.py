@@ -62,6 +62,7 @@ def test_times_of_wrk_are_read_in_their_units() -> None:
     assert [found[f"nginx.latency.p{share}"].value for share in (50, 75, 90, 99)] == pytest.approx(
         [830e-6, 6.65e-3, 20.06e-3, 1.5]
     )
+    assert found["nginx.latency.max"].value == pytest.approx(122.28e-3)
 
 
 def test_answers_that_are_errors_are_not_requests_served() -> None:

@@ -80,6 +80,21 @@ def test_writes_are_read_out() -> None:
     assert not any("flush" in name for name in found)
 
 
+def test_percentiles_are_a_ladder_as_far_as_it_is_known() -> None:
+    """The far one needs ten operations beyond it; what fio says above the longest is the longest."""
+    found = parsed(recorded("randwrite-ladder"))
+    times = {name.removeprefix("disk.write.latency_"): m.value for name, m in found.items() if "latency" in name}
+    assert times == pytest.approx(
+        {"p50": 292864e-9, "p90": 1548288e-9, "p99": 3588096e-9, "p99.9": 20840448e-9, "max": 22522390e-9}
+    )
+    document = json.loads(recorded("randwrite-ladder"))
+    told = document["jobs"][0]["write"]["clat_ns"]
+    told["N"], told["max"] = 9_999, told["percentile"]["99.000000"] - 1
+    few = parsed(json.dumps(document, indent=2).encode())
+    assert "disk.write.latency_p99.9" not in few
+    assert few["disk.write.latency_p99"].value == few["disk.write.latency_max"].value
+
+
 def test_flushes_are_read_out() -> None:
     """Beside the writes, which only go into the page cache."""
     found = parsed(recorded("write-fsync"), written=FLUSHED + LAID_OUT)
