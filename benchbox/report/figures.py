@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
+from benchbox.analysis.iterations import Unfolded, Unfolding
 from benchbox.analysis.percentiles import Curve, Percentiles, Rung
 from benchbox.analysis.samples import exclusion, metric_value
 from benchbox.analysis.scaling import Scaling, Series
@@ -17,7 +18,7 @@ from benchbox.analysis.sizes import PARTS, Sizes
 from benchbox.analysis.statistics import outliers
 from benchbox.analysis.summary import Row, Table
 from benchbox.model import Signal
-from benchbox.record import Sample
+from benchbox.record import Iterations, Sample
 from benchbox.report.words import format_value, plain, ratio_text, rung_value
 
 #: What stands in a figure for a colour: the page's script puts in that of the reader's theme. No text that others wrote
@@ -61,6 +62,10 @@ _GRID: Final = f"{_TOKEN}grid"
 
 #: A distribution of more values is drawn by so many of its quantiles.
 ECDF_STEPS: Final = 1_000
+
+#: Of an environment, so many samples are drawn with their iterations at most, and with so many points in all.
+ITERATION_SAMPLES: Final = 10
+ITERATION_POINTS: Final = 2_000
 
 Figure = dict[str, Any]
 
@@ -183,6 +188,94 @@ def ecdf(table: Table, by_cell: Mapping[str, Sequence[Sample]]) -> Figure:
         figure["layout"]["annotations"].append(_panel_title(panel, position, number))
         figure["layout"]["shapes"] += _ecdf_median(panel, position, number)
     return figure
+
+
+def iterations(found: Unfolding) -> Figure:
+    """Return the iterations of samples, a line each: the warm-up dashed with hollow dots, what never settled dotted.
+
+    Panels and axes are as in ``dots``. Of an environment, no more lines are drawn than have ITERATION_POINTS together.
+    """
+    rows = found.rows
+    values = [[value for _, each in row.samples for value in each.values if value > 0] for row in rows]
+    half_decades = _half_decades(values)
+    figure: Figure = {"data": [], "layout": _iterations_layout(len(rows), found.longest)}
+    for position, (row, drawn) in enumerate(zip(rows, values, strict=True)):
+        centre = _centre(drawn)
+        figure["data"] += _iteration_traces(row, position, "" if found.unit == "1" else found.unit)
+        axis = _axis("yaxis", position)
+        figure["layout"][axis] = _log_panel(found.unit, position, len(rows), centre, half_decades)
+        figure["layout"]["annotations"].append(_iterations_title(row, position))
+    return figure
+
+
+def _iterations_layout(panels: int, longest: int) -> dict[str, Any]:
+    layout = _dots_layout(panels, longest)
+    return layout | {"xaxis": {**layout["xaxis"], "title": {"text": "iteration", "font": {"size": 12}}}}
+
+
+def _iterations_title(row: Unfolded, position: int) -> dict[str, Any]:
+    shown = len(drawn_iterations(row))
+    which = f"{shown} samples" if shown == len(row.samples) else f"the first {shown} of {len(row.samples)} samples"
+    return _title_above(f"{label(row.row.display)}, {which}, log axis", position, row.number)
+
+
+def drawn_iterations(row: Unfolded) -> tuple[tuple[int, Iterations], ...]:
+    """Return the samples of an environment whose iterations are drawn: the first so many."""
+    longest = max((len(each.values) for _, each in row.samples), default=1)
+    return row.samples[: max(1, min(ITERATION_SAMPLES, ITERATION_POINTS // longest))]
+
+
+def _iteration_traces(row: Unfolded, position: int, unit: str) -> list[dict[str, Any]]:
+    """Return up to three traces; the lines of a kind are one trace with gaps between them."""
+    colour, symbol = COLOURS[row.number % len(COLOURS)], SYMBOLS[row.number % len(SYMBOLS)]
+    kinds: dict[str, list[tuple[int, Iterations, int, int]]] = {"steady": [], "warm-up": [], "not steady": []}
+    for number, each in drawn_iterations(row):
+        count, warm_up = len(each.values), each.warm_up
+        kinds["not steady" if warm_up is None else "steady"].append((number, each, warm_up or 0, count))
+        if warm_up:
+            kinds["warm-up"].append((number, each, 0, min(warm_up + 1, count)))
+    looks = {
+        "steady": {"mode": "lines", "line": {"color": colour, "width": 1.2}},
+        "warm-up": {
+            "mode": "lines+markers", "line": {"color": colour, "width": 1.2, "dash": "dash"},
+            "marker": {"color": colour, "size": _hollow_sizes(kinds["warm-up"]), "symbol": f"{symbol}-open"},
+        },
+        "not steady": {"mode": "lines", "line": {"color": colour, "width": 1.6, "dash": "dot"}},
+    }  # fmt: skip
+    return [
+        {
+            "type": "scatter",
+            "name": kind,
+            "opacity": 0.6,
+            "xaxis": "x",
+            "yaxis": _axis("y", position),
+            **looks[kind],
+            **_stretches(stretches),
+            "hovertemplate": f"%{{text}}, iteration %{{x}}, {kind}: %{{y:.4s}}{label(unit)}<extra></extra>",
+        }
+        for kind, stretches in kinds.items()
+        if stretches
+    ]
+
+
+def _hollow_sizes(stretches: Sequence[tuple[int, Iterations, int, int]]) -> list[int]:
+    """Return the size of each dot of warm-ups: the iteration at which the line goes on belongs to the number."""
+    sizes: list[int] = []
+    for _, each, first, last in stretches:
+        sizes += [6 if at < (each.warm_up or 0) else 0 for at in range(first, last)] + [0]
+    return sizes
+
+
+def _stretches(stretches: Sequence[tuple[int, Iterations, int, int]]) -> dict[str, Any]:
+    """Return the points of several lines, each from its first to before its last iteration, with a gap behind it."""
+    x: list[int | None] = []
+    y: list[float | None] = []
+    text: list[str] = []
+    for number, each, first, last in stretches:
+        x += [*range(first + 1, last + 1), None]
+        y += [*(value if value > 0 else None for value in each.values[first:last]), None]
+        text += [f"round {number}"] * (last - first + 1)
+    return {"x": x, "y": y, "text": text}
 
 
 def _steps(values: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -614,7 +707,11 @@ def _centre(values: Sequence[float]) -> float:
 
 def _half_span(panels: Iterable[_Cell]) -> float:
     """Return half the decades that every panel spans: those of the widest, at least a factor 1.5, and some room."""
-    widest = max((math.log10(max(p.values)) - math.log10(min(p.values)) for p in panels if p.values), default=0.0)
+    return _half_decades([panel.values for panel in panels])
+
+
+def _half_decades(values: Iterable[Sequence[float]]) -> float:
+    widest = max((math.log10(max(each)) - math.log10(min(each)) for each in values if each), default=0.0)
     return max(widest, math.log10(1.5)) * 0.65
 
 
@@ -638,6 +735,11 @@ def _dots_layout(panels: int, last_round: int) -> dict[str, Any]:
 
 
 def _panel_axis(panel: _Cell, position: int, panels: int, centre: float, half_decades: float) -> dict[str, Any]:
+    axis = _log_panel(panel.row.unit, position, panels, centre, half_decades)
+    return axis | {"showticklabels": bool(panel.values)}
+
+
+def _log_panel(unit: str, position: int, panels: int, centre: float, half_decades: float) -> dict[str, Any]:
     height = 1 / (panels - 0.16)
     top = 1 - position * height
     ticks = log_ticks(10 ** (centre - half_decades), 10 ** (centre + half_decades))
@@ -646,10 +748,9 @@ def _panel_axis(panel: _Cell, position: int, panels: int, centre: float, half_de
         "range": [centre - half_decades, centre + half_decades],
         "fixedrange": True,
         "tickvals": ticks,
-        "ticktext": [label(_tick_text(tick, panel.row.unit)) for tick in ticks],
+        "ticktext": [label(_tick_text(tick, unit)) for tick in ticks],
         "gridcolor": _GRID,
         "domain": [max(0.0, top - height * 0.84), top],
-        "showticklabels": bool(panel.values),
         "linecolor": _LINE,
         "showline": True,
         "zeroline": False,
@@ -658,9 +759,13 @@ def _panel_axis(panel: _Cell, position: int, panels: int, centre: float, half_de
 
 def _panel_title(panel: _Cell, position: int, number: int | None = None) -> dict[str, Any]:
     """Return what stands above a panel; ``number`` is that of its row in the table, where panels are left out."""
-    colour = COLOURS[(position if number is None else number) % len(COLOURS)]
+    text = f"{label(panel.row.display)}, {panel.row.ok} of {panel.row.attempted}, log axis"
+    return _title_above(text, position, position if number is None else number)
+
+
+def _title_above(text: str, position: int, number: int) -> dict[str, Any]:
     return {
-        "text": f"{label(panel.row.display)}, {panel.row.ok} of {panel.row.attempted}, log axis",
+        "text": text,
         "xref": "paper",
         "yref": f"{_axis('y', position)} domain",
         "x": 0,
@@ -668,7 +773,7 @@ def _panel_title(panel: _Cell, position: int, number: int | None = None) -> dict
         "xanchor": "left",
         "yanchor": "bottom",
         "showarrow": False,
-        "font": {"size": 13, "color": colour},
+        "font": {"size": 13, "color": COLOURS[number % len(COLOURS)]},
     }
 
 

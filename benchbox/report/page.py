@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from benchbox.analysis.density import Density
 from benchbox.analysis.disturbances import levels
+from benchbox.analysis.iterations import Unfolding, unfolding
 from benchbox.analysis.percentiles import Percentiles, percentiles
 from benchbox.analysis.samples import Taken, exclusion, take
 from benchbox.analysis.scaling import Scaling, scalings
@@ -70,6 +71,7 @@ class _Section:
     order: _Drawn
     ecdf: _Drawn
     percentiles: tuple[tuple[Percentiles, _Drawn], ...]
+    iterations: tuple[Unfolding, _Drawn] | None
     waterfalls: tuple[tuple[Row, _Drawn], ...]
     stage_names: tuple[str, ...]
     counter_names: tuple[str, ...]
@@ -193,6 +195,7 @@ def render_page(
         noise={} if sections and all(section.is_exact for section in sections) else levels(by_cell),
         failures=failures,
         shown_failures=SHOWN_FAILURES,
+        iteration_samples=figures.ITERATION_SAMPLES,
         shown_rounds=SHOWN_ROUNDS,
         shown_tail=SHOWN_TAIL,
         light_limit=raw.PAGE_LIMIT_BYTES // 1_000_000,
@@ -223,6 +226,7 @@ def _contents(sections: Sequence[_Section], has_gaps: bool, has_scaling: bool = 
         links += [_Link("verdicts", AGAINST)] if sections[0].is_exact else [_Link(*part) for part in _PARTS]
         empty = {"used"} if not sections[0].counter_names else set()
         empty |= {"percentiles"} if not sections[0].percentiles else set()
+        empty |= {"iterations"} if not sections[0].iterations else set()
         links = [link for link in links if link.anchor not in empty]
     else:
         links += [_Link(f"verdicts{section.suffix}", words.plain(section.table.title)) for section in sections]
@@ -240,6 +244,7 @@ _PARTS: Final = (
     ("stages", "Where the time goes"),
     ("distribution", "Distributions"),
     ("order", "In the order taken"),
+    ("iterations", "Iterations and warm-up"),
     ("used", "What it used"),
 )
 _BACKGROUND: Final = (
@@ -333,6 +338,7 @@ def _section(
 
     is_exact = all(row.is_exact for row in table.rows)
     ratios = None if is_exact else figures.ratios(table)
+    unfolded = unfolding(table, by_cell)
     counters = tuple(dict.fromkeys(counter.name for row in table.rows for counter in row.counters))
     return _Section(
         table,
@@ -347,6 +353,7 @@ def _section(
             (found, draw(figures.percentiles(found), words.percentiles_alt(found)))
             for found in percentiles(table, by_cell)
         ),
+        iterations=(unfolded, draw(figures.iterations(unfolded), words.iterations_alt(unfolded))) if unfolded else None,
         ecdf=draw(figures.ecdf(table, by_cell), words.distribution_alt(table)),
         order=draw(figures.dots(table, by_cell), words.order_alt(table)),
         stage_names=definitions.stages_in_order(stage.name for row in table.rows for stage in row.stages),

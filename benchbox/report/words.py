@@ -7,6 +7,7 @@ from typing import Final
 
 from benchbox.analysis.density import METRICS, Density, Share
 from benchbox.analysis.disturbances import Disturbance
+from benchbox.analysis.iterations import Unfolded, Unfolding
 from benchbox.analysis.percentiles import Curve, Percentiles, Rung
 from benchbox.analysis.scaling import Scaling
 from benchbox.analysis.sizes import Sizes, Weight
@@ -15,6 +16,7 @@ from benchbox.analysis.summary import Absent, Row, Summary, Table
 from benchbox.analysis.verdicts import TOLERANCE, Control
 from benchbox.report import definitions
 from benchbox.units import format_duration, format_size
+from benchbox.workloads.steady import MIN_ITERATIONS
 
 #: Where there is no number.
 NONE: Final = "–"
@@ -364,6 +366,45 @@ def waterfall_alt(row: Row) -> str:
 def distribution_alt(table: Table) -> str:
     """Return in words what the distributions show."""
     return f"Distribution of the samples: {_ranges(table)}."
+
+
+def steadiness_text(found: Unfolding) -> str:
+    """Return in a sentence or two how many samples settled and how long that took."""
+    if found.longest < MIN_ITERATIONS:
+        return f"Below {MIN_ITERATIONS} iterations nothing is said of a warm-up: all are in the number."
+    total = sum(len(row.samples) for row in found.rows)
+    unsettled = [row for row in found.rows if row.unsettled]
+    ranges = [row.warm_up for row in found.rows if row.warm_up is not None]
+    took = _warm_up_text(min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else ""
+    if not unsettled:
+        one = "The one sample" if total == 1 else f"All {total} samples"
+        return f"{one} reached a steady state, {took}."
+    parts = _listed([_unsettled_text(row) for row in unsettled])
+    rest = f" The others reached one, {took}." if took else ""
+    return f"No steady state was reached in {parts}: all iterations of these are in their number.{rest}"
+
+
+def _unsettled_text(row: Unfolded) -> str:
+    return f"{row.unsettled} of {len(row.samples)} samples of {plain(row.row.display)}"
+
+
+def _warm_up_text(shortest: int, longest: int) -> str:
+    if longest == 0:
+        return "at once"
+    if shortest == longest == 1:
+        return "after a warm-up of 1 iteration, which is left out"
+    count = f"{longest}" if shortest == longest else f"{shortest} to {longest}"
+    return f"after a warm-up of {count} iterations, which are left out"
+
+
+def iterations_alt(found: Unfolding) -> str:
+    """Return in words what the iterations show."""
+    parts = []
+    for row in found.rows:
+        values = [value for _, each in row.samples for value in each.values]
+        span = f"from {format_value(min(values), found.unit)} to {format_value(max(values), found.unit)}"
+        parts.append(f"{plain(row.row.display)} {len(row.samples)} samples {span}")
+    return f"Iterations of {plain(found.metric)} in their order: {'; '.join(parts)}. {steadiness_text(found)}"
 
 
 def percentiles_alt(found: Percentiles) -> str:

@@ -11,6 +11,7 @@ from benchbox.record import (
     CounterValue,
     EnvironmentRecord,
     ImageRecord,
+    Iterations,
     Manifest,
     MetricValue,
     RunFolder,
@@ -133,6 +134,21 @@ def latency_run(rounds: int = 11) -> tuple[Manifest, list[Sample]]:
                 for name, time_s in LADDER.items()
             }
             one = sample(cell.environment, number, workload="ping")
+            taken.append(one.model_copy(update={"metrics": metrics}))
+    return manifest(("native", "container"), rounds, cells=cells), taken
+
+
+def iterated_run(rounds: int = 12, count: int = 20) -> tuple[Manifest, list[Sample]]:
+    """Return a run whose samples repeat themselves ``count`` times: a third of the container's never settle."""
+    cells = [CellRecord(id=f"{e}/loop", environment=e, workload="loop") for e in ("native", "container")]
+    taken = []
+    for number in range(1, rounds + 1):
+        for cell in cells:
+            warm_up = None if cell.environment == "container" and number % 3 == 0 else 2 * (number % 2)
+            values = [(2e-6 if at < (warm_up or 0) else 1e-6) * (1 + number / 100) for at in range(count)]
+            metrics = {"loop.each": MetricValue(value=values[-1], unit="s")}
+            iterations = {"loop.each": Iterations(values=values, warm_up=warm_up)}
+            one = sample(cell.environment, number, workload="loop", iterations=iterations)
             taken.append(one.model_copy(update={"metrics": metrics}))
     return manifest(("native", "container"), rounds, cells=cells), taken
 

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from benchbox.analysis.iterations import unfolding
 from benchbox.analysis.percentiles import percentiles
 from benchbox.analysis.samples import take
 from benchbox.analysis.summary import summarise
 from benchbox.report import figures
-from tests.report.records import failed, latency_run, manifest, sample, samples
+from tests.report.records import failed, iterated_run, latency_run, manifest, sample, samples
 
 
 def test_a_waterfalls_bars_follow_each_other_and_are_the_stage_medians() -> None:
@@ -186,6 +187,33 @@ def test_percentiles_of_few_samples_have_no_band() -> None:
     run, taken = latency_run(3)
     (found,) = percentiles(summarise(run, taken).tables[0], take(taken).by_cell)
     assert not [trace for trace in figures.percentiles(found)["data"] if "fill" in trace]
+
+
+def test_a_warm_up_is_dashed_and_what_never_settles_is_dotted() -> None:
+    """Every iteration of the samples drawn has its place on a line; hollow dots are the warm-up and nothing else."""
+    run, taken = iterated_run()
+    found = unfolding(summarise(run, taken).tables[0], take(taken).by_cell)
+    assert found is not None
+    figure = figures.iterations(found)
+    kinds = {(trace["name"], trace["yaxis"]): trace for trace in figure["data"]}
+    assert set(kinds) == {("steady", "y"), ("warm-up", "y"), ("steady", "y2"), ("warm-up", "y2"), ("not steady", "y2")}
+    warm_up, dotted = kinds["warm-up", "y"], kinds["not steady", "y2"]
+    assert warm_up["line"]["dash"] == "dash" and dotted["line"]["dash"] == "dot"
+    assert warm_up["x"][:4] == [1, 2, 3, None] and warm_up["marker"]["size"][:4] == [6, 6, 0, 0]
+    assert warm_up["y"][:3] == pytest.approx([2.02e-6, 2.02e-6, 1.01e-6])
+    assert dotted["x"][:21] == [*range(1, 21), None]
+    steady = kinds["steady", "y"]
+    assert steady["x"][:19] == [*range(3, 21), None] and steady["x"][19:40] == [*range(1, 21), None]
+    assert all(len(trace["x"]) == len(trace["y"]) == len(trace["text"]) for trace in figure["data"])
+    assert "the first 10 of 12 samples" in figure["layout"]["annotations"][0]["text"]
+
+
+def test_many_iterations_are_drawn_of_few_samples() -> None:
+    """The page stays one that a browser opens; at least one sample is drawn."""
+    for count, shown in ((1000, 2), (5000, 1)):
+        run, taken = iterated_run(count=count)
+        found = unfolding(summarise(run, taken).tables[0], take(taken).by_cell)
+        assert found is not None and len(figures.drawn_iterations(found.rows[0])) == shown
 
 
 def test_every_colour_is_one_of_the_themes() -> None:

@@ -27,6 +27,7 @@ from tests.report.records import (
     environment,
     evil_run,
     failed,
+    iterated_run,
     latency_run,
     manifest,
     parallel_run,
@@ -289,6 +290,7 @@ def test_every_deep_link_leads_to_one_place() -> None:
         render_page(*evil_run()),
         render_page(*parallel_run()),
         render_page(*latency_run()),
+        render_page(*iterated_run()),
         render_page(manifest(("native",), records=[]), []),
     ):
         page = Page(text)
@@ -331,6 +333,19 @@ def test_latencies_by_percentile_are_a_figure_and_a_table() -> None:
     )
     assert "From when a message was due until its answer was there (network.latency)" in " ".join(page.text.split())
     assert "percentiles" not in headings(Page(render_page(manifest(), samples())))
+
+
+def test_iterations_are_a_figure_with_a_sentence_about_their_warm_up() -> None:
+    """Where samples have any."""
+    page = Page(render_page(*iterated_run()))
+    assert headings(page)[:6] == ["answer", "verdicts", "stages", "distribution", "order", "iterations"]
+    said = "No steady state was reached in 4 of 12 samples of container: all iterations of these are in their number."
+    assert said in page.text
+    alts = [a["aria-label"] or "" for _, a in page.elements if "data-figure" in a]
+    assert any(
+        alt.startswith("Iterations of loop.each in their order: native 12 samples") and said in alt for alt in alts
+    )
+    assert "iterations" not in headings(Page(render_page(manifest(), samples())))
 
 
 def test_cold_or_warm_stands_at_the_top_and_in_the_method() -> None:

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from benchbox.analysis import verdicts
+from benchbox.analysis.iterations import Unfolded, Unfolding
 from benchbox.analysis.statistics import Difference, Interval, Ratio
 from benchbox.analysis.summary import Row, summarise
-from benchbox.record import Sample
+from benchbox.record import Iterations, Sample
 from benchbox.report import words
 from tests.report.records import STAGES_NS, controlled_run, environment, failed, manifest, sample, samples
 
@@ -195,6 +196,33 @@ def test_an_undecided_verdict_says_why_and_what_would_help() -> None:
         verdict=verdicts.Verdict("inconclusive", "the interval contains 1", 1320),
     )
     assert words.verdict_text(undecided) == "inconclusive: the interval contains 1; about 1,320 rounds might tell"
+
+
+@pytest.mark.parametrize(
+    ("warm_ups", "count", "text"),
+    [
+        ([0, 0], 20, "All 2 samples reached a steady state, at once."),
+        ([1], 20, "The one sample reached a steady state, after a warm-up of 1 iteration, which is left out."),
+        ([0, 3], 20, "All 2 samples reached a steady state, after a warm-up of 0 to 3 iterations, which are left out."),
+        (
+            [None, 2],
+            20,
+            "No steady state was reached in 1 of 2 samples of native: all iterations of these are in their number. The"
+            " others reached one, after a warm-up of 2 iterations, which are left out.",
+        ),
+        (
+            [None],
+            20,
+            "No steady state was reached in 1 of 1 samples of native: all iterations of these are in their number.",
+        ),
+        ([0], 5, "Below 8 iterations nothing is said of a warm-up: all are in the number."),
+    ],
+)
+def test_it_is_said_how_many_samples_settled_and_when(warm_ups: list[int | None], count: int, text: str) -> None:
+    """Nobody has to assume a steady state."""
+    row = summarise(manifest(), samples()).tables[0].rows[0]
+    taken = tuple((n, Iterations(values=[1.0] * count, warm_up=each)) for n, each in enumerate(warm_ups))
+    assert words.steadiness_text(Unfolding("loop.each", "s", count, (Unfolded(row, 0, taken),))) == text
 
 
 def test_trust_is_said_only_where_there_is_none() -> None:
