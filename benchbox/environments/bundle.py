@@ -39,7 +39,7 @@ _MOUNTS: Final = (
 class Basis:
     """What all samples of a session have in common. ``swap`` says whether this host can limit it; ``seccomp`` is the
     filter in the specification's words, None for none. With ``network`` a container has a network namespace of its own,
-    or the one at the path ``joined``."""
+    of which a server's is the one at the path ``joined``."""
 
     resources: Resources
     cpus: tuple[int, ...]
@@ -82,7 +82,7 @@ def config(
         "process": _process(command, ready),
         # The last key, for ``text``.
         "linux": {
-            "namespaces": _namespaces(basis),
+            "namespaces": _namespaces(basis, command),
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
             "cgroupsPath": cgroups_path,
@@ -119,8 +119,8 @@ def _process(command: Command, ready: str) -> dict[str, Any]:
     }
 
 
-def _namespaces(basis: Basis) -> list[dict[str, str]]:
-    network = {"type": "network", **({"path": str(basis.joined)} if basis.joined else {})}
+def _namespaces(basis: Basis, command: Command) -> list[dict[str, str]]:
+    network = {"type": "network", **({"path": str(basis.joined)} if basis.joined and command.serves else {})}
     own = [{"type": name} for name in ("pid", "mount", "uts", "ipc", "cgroup")]
     return [*own, *([network] if basis.network else [])]
 

@@ -5,7 +5,7 @@ the end, its removal. A thread a sample polls the daemon's answers and the ready
 is mounted into the container. ``exited`` is when the daemon says so.
 
 With a link there is one container more a session, which stands still: the daemon joins no network namespace by its
-path, but that of a container, so this one's is linked, and those of the samples join it.
+path, but that of a container, so this one's is linked, and the servers among the samples join it.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -40,6 +41,7 @@ from benchbox.environments.linked import (
     told_network,
 )
 from benchbox.environments.prepared import MASKED, READ_ONLY
+from benchbox.environments.stored import IMAGE, stored
 from benchbox.errors import BenchboxError, EnvironmentFailure, UnavailableError
 from benchbox.images import oci
 from benchbox.linux import nest
@@ -72,6 +74,7 @@ _GRACE_S: Final = 10.0
 _TAG_DIGITS: Final = 32
 #: The network mode that is another container's.
 _JOINED: Final = "container:"
+_OWN: Final = "none"
 
 
 class Options(BaseModel):
@@ -237,6 +240,16 @@ def import_image(engine: Engine, image: Image) -> str:
     return f"{repository}:{tag}"
 
 
+def stored_image(engine: Engine, image: str) -> Counter:
+    """Return what the daemon's copy of ``image`` takes on the disk; None where the daemon does not say where it is."""
+    found: Any = engine.ask("GET", f"/images/{quote(image)}/json")
+    for key in ("GraphDriver", "Data", "UpperDir"):
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, str):
+        return Counter(IMAGE, None, "B", "the daemon does not say where its layer is")
+    return stored(IMAGE, Path(found), "the layer in the daemon's store")
+
+
 def container_config(
     command: Command,
     basis: bundle.Basis,
@@ -357,6 +370,7 @@ class DockerSession:
     def __init__(self, makings: Makings, applied: Mapping[str, Any], link: Link | None = None) -> None:
         self.link = link
         self._makings, self._applied_values = makings, applied
+        self._stored = stored_image(makings.engine, makings.image)
         self._numbers = itertools.count(1)
 
     def start(self, command: Command) -> Running:
@@ -370,7 +384,7 @@ class DockerSession:
         return self._applied_values
 
     def account(self) -> tuple[Counter, ...]:
-        return ()
+        return (self._stored,)
 
     def reads(self) -> tuple[Path, ...]:
         """Where the daemon keeps its images is its own affair."""
@@ -389,9 +403,9 @@ class Instance:
         self.engine, self.name = makings.engine, f"{run}-{makings.label}-{name}"
         self._fifo_path = makings.fifos / name
         self._oom_kills = nest.oom_kills_of_host()
-        basis, network = makings.basis, makings.network
+        network = makings.network if command.serves or not makings.network.startswith(_JOINED) else _OWN
         self.config = container_config(
-            command, basis, makings.image, self.nest.path, network, run, self._fifo_path, data
+            command, makings.basis, makings.image, self.nest.path, network, run, self._fifo_path, data
         )
 
     @property

@@ -38,6 +38,7 @@ from benchbox.environments.linked import (
     told_link,
     told_network,
 )
+from benchbox.environments.stored import IMAGE, stored
 from benchbox.errors import EnvironmentFailure
 from benchbox.linux import cgroups, mounts, nest, processes
 from benchbox.linux.clock import monotonic_ns
@@ -371,7 +372,7 @@ class OciSession:
         return self._applied_values
 
     def account(self) -> tuple[Counter, ...]:
-        return ()
+        return (stored(IMAGE, self._makings.root, "the image's folder"),)
 
     def reads(self) -> tuple[Path, ...]:
         return (self._makings.root,)

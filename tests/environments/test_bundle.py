@@ -1,6 +1,7 @@
 """What an OCI runtime is told is a function of command, image and resources, and asks for what our container has."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,11 +79,12 @@ def test_options_decide_about_network_and_root() -> None:
 
 
 def test_a_network_namespace_that_is_there_is_joined_by_its_path() -> None:
-    """In place of a new one; the others are new."""
+    """By a server, in place of a new one; the others are new. What has no client starts as it does without a link."""
     joining = changed(joined=Path("/proc/7/fd/9"))
     kinds = told()["linux"]["namespaces"]
     assert {"type": "network"} in kinds
-    assert told(basis=joining)["linux"]["namespaces"] == [
+    assert told(basis=joining)["linux"]["namespaces"] == kinds
+    assert told(replace(COMMAND, serves=True), joining)["linux"]["namespaces"] == [
         {"type": "network", "path": "/proc/7/fd/9"} if kind["type"] == "network" else kind for kind in kinds
     ]
 

@@ -70,9 +70,9 @@ def run(opened: Session, command: Command) -> Outcome:
     return opened.start(command).wait()
 
 
-def output(opened: Session, script: str) -> str:
-    """Return what ``script`` prints in the environment; it must end well."""
-    outcome = run(opened, shell(script))
+def output(opened: Session, script: str, *, serves: bool = False) -> str:
+    """Return what ``script`` prints in the environment, as a server if it ``serves``; it must end well."""
+    outcome = run(opened, shell(script, serves=serves))
     assert outcome.status == "ok", (outcome.reason, outcome.output_tail)
     return outcome.output_tail.decode()
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -218,9 +219,10 @@ def joined(folder: Path, kind: str) -> str:
     with Links() as made, linked_session(kind, folder, made) as opened:
         assert isinstance(opened, LinkedSession) and opened.link and opened.link.namespace
         network = str(Path(f"/proc/self/fd/{opened.link.namespace}").readlink())
-        assert output(opened, "busybox readlink /proc/self/ns/net").strip() == network
-        assert output(opened, "busybox ls /sys/class/net").split() == ["lo", "load0"]
-        assert output(opened, "busybox hostname").strip() == "benchbox"
+        assert output(opened, "busybox readlink /proc/self/ns/net", serves=True).strip() == network
+        assert output(opened, "busybox ls /sys/class/net", serves=True).split() == ["lo", "load0"]
+        assert output(opened, "busybox hostname", serves=True).strip() == "benchbox"
+        assert output(opened, "busybox ls /sys/class/net").split() == ["lo"]
         assert opened.applied()["read_back"]["seccomp"] == "filter"
         return opened.link.address
 
@@ -241,7 +243,7 @@ def test_samples_of_docker_are_in_the_namespace_of_a_container_that_stands_still
         pid = docker.inspect(holder)["State"]["Pid"]
         assert f"/{run_name}/docker-holder/box/" in Path(f"/proc/{pid}/cgroup").read_text()
         before = Path(f"/proc/{pid}/stat").read_text().split()[13:15]
-        assert output(opened, "echo hello") == "hello\n"
+        assert output(opened, "echo hello", serves=True) == "hello\n"
         assert docker.containers(run_name) == [holder]
         assert Path(f"/proc/{pid}/stat").read_text().split()[13:15] == before
     assert docker.containers(run_name) == []
@@ -252,7 +254,7 @@ def test_a_holder_that_ends_fails_samples_with_the_daemon_s_words(docker: Engine
     with Links() as made, linked_session("docker", tmp_path, made) as opened:
         (holder,) = docker.containers(f"benchbox-test-{os.getpid()}")
         docker.remove(holder)
-        outcome = run(opened, READY)
+        outcome = run(opened, replace(READY, serves=True))
     assert outcome.status == "failed"
     assert (outcome.reason or "").startswith("docker: ") and holder[:12] in (outcome.reason or "")
 
