@@ -299,6 +299,15 @@ def _throttled(counters: Sequence[Counter]) -> bool:
     return any(counter.name == "cpu.throttled" and counter.value for counter in counters)
 
 
+def _headline(sample: Sample) -> dict[str, Any] | None:
+    """Return what ``sample`` is about, as ``analysis.samples.primary_metric`` has it; None where it has no metric."""
+    own = (name for name in sample.metrics if not name.startswith(("startup.", "parallel.")))
+    name = next((name for name in (*HEADLINE_METRICS, *own) if name in sample.metrics), None)
+    if name is None:
+        return None
+    return {"metric": name, "value": sample.metrics[name].value, "unit": sample.metrics[name].unit}
+
+
 def sample_event(sample: Sample) -> dict[str, Any]:
     """Return what a progress display needs to know of ``sample``; the whole account stays on disk."""
     elapsed_ns = sample.stages.get("cleaned", max(sample.stages.values(), default=0))
@@ -312,6 +321,7 @@ def sample_event(sample: Sample) -> dict[str, Any]:
         "status": sample.status,
         "reason": sample.reason,
         "ready_s": ready.value if ready else None,
+        "headline": _headline(sample),
         "elapsed_s": elapsed_ns / 1e9,
         "flags": sample.flags,
     }

@@ -23,7 +23,8 @@ class Tally:
     def __init__(self, order: Sequence[Sequence[str]], first_round: int) -> None:
         self.left = remaining([*order[:1], *order[first_round:]], 0)
         self.total = dict(self.left)
-        self._ready_s: dict[str, list[float]] = {cell: [] for cell in self.left}
+        self._values: dict[str, list[float]] = {cell: [] for cell in self.left}
+        self._units: dict[str, str] = {}
         self._elapsed_s: dict[str, list[float]] = {cell: [] for cell in self.left}
         self._failed = dict.fromkeys(self.left, 0)
 
@@ -41,13 +42,17 @@ class Tally:
         self._elapsed_s[cell].append(event["elapsed_s"] + _BETWEEN_S)
         if event["status"] != "ok":
             self._failed[cell] += 1
-        elif event["ready_s"] is not None and event["round"] > 0:
-            self._ready_s[cell].append(event["ready_s"])
+        elif event.get("headline") is not None and event["round"] > 0:
+            self._values[cell].append(event["headline"]["value"])
+            self._units[cell] = event["headline"]["unit"]
 
     def median_text(self, cell: str) -> str:
-        values, failed = self._ready_s[cell], self._failed[cell]
-        text = f"median {format_duration(statistics.median(values))}" if values else "median -"
-        return f"{text}, {failed} failed" if failed else text
+        """Return the median of what the cell is about, and how many samples failed; nothing while there is neither."""
+        from benchbox.report.words import format_value
+
+        values, failed = self._values[cell], self._failed[cell]
+        texts = [f"median {format_value(statistics.median(values), self._units[cell])}"] if values else []
+        return ", ".join([*texts, *([f"{failed} failed"] if failed else [])])
 
     def left_text(self) -> str:
         seconds = eta_s(self._elapsed_s, self.left)
@@ -118,7 +123,7 @@ class Progress:
         if self._bars:
             for cell in self._tally.left:
                 total = self._tally.total[cell]
-                self._tasks[cell] = self._bars.add_task(cell, total=total, median="median -")
+                self._tasks[cell] = self._bars.add_task(cell, total=total, median="")
             self._tasks[""] = self._bars.add_task("all", total=sum(self._tally.left.values()), median="")
 
     def _on_sample(self, event: Mapping[str, Any]) -> None:
@@ -143,7 +148,7 @@ class Progress:
     def _line(self, number: int) -> str:
         if not number:
             return "priming round"
-        medians = "; ".join(f"{cell} {self._tally.median_text(cell)}" for cell in self._tally.left)
+        medians = "; ".join(f"{cell} {self._tally.median_text(cell)}".rstrip() for cell in self._tally.left)
         return f"round {number} of {len(self._job['order']) - 1}, {self._tally.left_text()}: {medians}"
 
 

@@ -312,8 +312,21 @@ def test_progress_hears_of_each_sample(bench: Bench) -> None:
     bench.run()
     assert bench.events[0] == {
         "event": "sample", "cell": "b/w", "environment": "b", "round": 0, "status": "ok", "reason": None,
-        "ready_s": 1e-6, "elapsed_s": 2e-6, "flags": {},
+        "ready_s": 1e-6, "headline": {"metric": "startup.ready", "value": 1e-6, "unit": "s"},
+        "elapsed_s": 2e-6, "flags": {},
     }  # fmt: skip
+
+
+def test_progress_hears_what_a_sample_is_about() -> None:
+    """A start where there is one, else the first metric of the workload's own."""
+    rate = Metric("requests", 12.0, "1/s", "higher")
+    bench = Bench([["a/w"]], parse=lambda outcome: (rate, Metric("late", 1.0, "s")))
+    bench.cells = [dataclasses.replace(bench.cells[0], command=Command(("w",), signals_ready=False))]
+    stages = {name: at for name, at in OK.stages.items() if name != "ready"}
+    bench.sessions["a"].script = [dataclasses.replace(OK, stages=stages)]
+    bench.run()
+    assert bench.events[0]["headline"] == {"metric": "requests", "value": 12.0, "unit": "1/s"}
+    assert bench.events[0]["ready_s"] is None
 
 
 def test_a_sample_that_never_became_ready_has_no_ready_time() -> None:
@@ -322,6 +335,7 @@ def test_a_sample_that_never_became_ready_has_no_ready_time() -> None:
     bench.sessions["a"].script = [dataclasses.replace(FAILED, stages={"cgroups": 1100, "exec": 1200})]
     bench.run()
     assert (bench.events[0]["ready_s"], bench.events[0]["elapsed_s"]) == (None, 2e-7)
+    assert bench.events[0]["headline"] is None
 
 
 def test_a_sample_that_was_not_what_the_scenario_asks_of_the_cache_is_invalid(bench: Bench) -> None:

@@ -8,14 +8,14 @@ ORDER = [["a/w", "b/w"], ["b/w", "a/w"], ["a/w", "b/w"], ["b/w", "a/w"]]
 
 
 def sample(
-    cell: str, number: int, ready_s: float | None = 0.1, elapsed_s: float = 0.2, status: str = "ok"
+    cell: str, number: int, ready_s: float | None = 0.1, elapsed_s: float = 0.2, status: str = "ok", unit: str = "s"
 ) -> dict[str, Any]:
     return {
         "event": "sample",
         "cell": cell,
         "round": number,
         "status": status,
-        "ready_s": ready_s,
+        "headline": None if ready_s is None else {"metric": "startup.ready", "value": ready_s, "unit": unit},
         "elapsed_s": elapsed_s,
     }
 
@@ -72,13 +72,21 @@ def test_an_abandoned_cell_is_not_waited_for() -> None:
 def test_the_median_leaves_out_priming_and_failures() -> None:
     """As the final table does; failures are counted beside it."""
     tally = Tally(ORDER, 1)
-    assert tally.median_text("a/w") == "median -"
+    assert tally.median_text("a/w") == ""
     tally.note(sample("a/w", 0, ready_s=9.0))
     tally.note(sample("a/w", 1, ready_s=0.1))
     tally.note(sample("a/w", 2, ready_s=0.3))
     assert tally.median_text("a/w") == "median 200 ms"
     tally.note(sample("a/w", 3, ready_s=None, status="failed"))
     assert tally.median_text("a/w") == "median 200 ms, 1 failed"
+
+
+def test_the_median_is_in_the_unit_of_what_the_cell_is_about() -> None:
+    """A rate is no time; what has only failed has no median."""
+    tally = Tally(ORDER, 1)
+    tally.note(sample("a/w", 1, ready_s=3 << 20, unit="B/s"))
+    tally.note(sample("b/w", 1, ready_s=None, status="failed"))
+    assert (tally.median_text("a/w"), tally.median_text("b/w")) == ("median 3 MiB/s", "1 failed")
 
 
 def test_a_run_that_is_complete_may_be_primed_again() -> None:
