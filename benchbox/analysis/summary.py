@@ -34,6 +34,7 @@ from benchbox.record import CellRecord, CounterValue, EnvironmentRecord, Manifes
 from benchbox.scenario import PARALLEL, control_label
 from benchbox.served import CLIENT_BOUND, CLIENT_BOUND_SHARE, CLIENT_CPU
 from benchbox.units import NS_PER_S
+from benchbox.workloads import NAMES, params_model
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Row:
 class Table:
     """The cells that may be compared, by ``metric``: one workload with one set of parameters in every environment.
 
+    ``title`` is unique in its run and names only those of the ``params`` that tell it from the others.
     ``control`` is what the baseline said about itself, None where the scenario has no A/A control.
     """
 
@@ -537,15 +539,49 @@ def _tables(rows: Iterable[Row], controls: dict[_Key, Control]) -> tuple[Table, 
     groups: dict[_Key, list[Row]] = {}
     for row in rows:
         groups.setdefault(_table_key(row), []).append(row)
+    titles = _titles([group[0] for group in groups.values()])
     return tuple(
-        Table(_title(group[0]), group[0].workload, group[0].params, group[0].metric, tuple(group), controls.get(key))
+        Table(titles[key], group[0].workload, group[0].params, group[0].metric, tuple(group), controls.get(key))
         for key, group in groups.items()
     )
 
 
-def _title(row: Row) -> str:
-    params = ";".join(f"{key}={value}" for key, value in row.params.items())
+def _titles(rows: Iterable[Row]) -> dict[_Key, str]:
+    """Return what each table is called: its workload with the parameters that tell it from the others of the run.
+
+    A default is said only where another table is the same but for it. Titles are unique all the same: of two values,
+    one at most is the default. How many start at once is always said, it is no parameter of the workload.
+    """
+    by_key = {_table_key(row): row for row in rows}
+    alike: dict[str, list[Row]] = defaultdict(list)
+    for row in by_key.values():
+        alike[row.workload].append(row)
+    return {
+        key: _title(row, [other for other in alike[row.workload] if other is not row]) for key, row in by_key.items()
+    }
+
+
+def _title(row: Row, others: Sequence[Row]) -> str:
+    defaults = _defaults(row.workload)
+
+    def tells(key: str, value: str | int | float) -> bool:
+        differing = [other for other in others if other.params.get(key) != value]
+        if key not in defaults or defaults[key] != value:
+            return key == PARALLEL or bool(differing)
+        return any(_without(other.params, key) == _without(row.params, key) for other in differing)
+
+    params = ";".join(f"{key}={value}" for key, value in row.params.items() if tells(key, value))
     return f"{row.workload}[{params}]" if params else row.workload
+
+
+def _without(params: Mapping[str, str | int | float], key: str) -> dict[str, str | int | float]:
+    return {name: value for name, value in params.items() if name != key}
+
+
+def _defaults(workload: str) -> dict[str, Any]:
+    """Return the default of each parameter of a workload; none of a workload that is not known here."""
+    fields = params_model(workload).model_fields if workload in NAMES else {}
+    return {name: field.default for name, field in fields.items() if not field.is_required()}
 
 
 def _is_measured(environment: EnvironmentRecord | None) -> bool:
@@ -628,12 +664,12 @@ def _few_notes(rows: Sequence[Row]) -> list[str]:
 
 def _flag_notes(rows: Sequence[Row]) -> list[str]:
     """Name the flags that some samples of a cell carry, but for those that are said of all of them elsewhere."""
-    notes = []
+    notes, titles = [], _titles(rows)
     for row in rows:
         flags = {flag: count for flag, count in row.flags.items() if not flag.startswith(("accelerator=", "cache="))}
         if flags:
             text = ", ".join(f"{flag} ({count} of {row.attempted})" for flag, count in flags.items())
-            notes.append(f"{row.display}, {_title(row)}: samples flagged {text}.")
+            notes.append(f"{row.display}, {titles[_table_key(row)]}: samples flagged {text}.")
     return notes
 
 

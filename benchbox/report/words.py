@@ -211,6 +211,15 @@ def _sense(row: Row) -> str:
     return "yield" if row.direction == "higher" else "time" if row.unit == "s" else "amount"
 
 
+#: What is said of a value, by the kind of metric, in the present and in the past.
+_VERBS: Final = {"time": ("takes", "took"), "amount": ("has", "had"), "yield": ("reaches", "reached")}
+
+
+def _verbs(row: Row) -> tuple[str, str]:
+    """Return how a sentence goes on to the value of ``row``: a time and memory are taken, a rate is reached."""
+    return _VERBS["time" if row.unit == "B" and row.direction == "lower" else _sense(row)]
+
+
 def trust_text(summary: Summary) -> str | None:
     """Return the warning that stands above all else: the baseline differs from itself. None where it does not."""
     control = summary.control
@@ -263,11 +272,16 @@ def answer(table: Table, summary: Summary) -> str:
     if not sentences:
         first = base or others[0]
         others = [row for row in others if row is not first]
-        sentences = [f"{_subject(table.metric)}, {plain(first.display)} takes {_value(first)}."]
+        sentences = [f"{_subject(table.metric)}, {plain(first.display)} {_verbs(first)[0]} {_value(first)}."]
     if base is None:
         sentences.append(f"Nothing is compared, for the baseline {plain(summary.baseline)} has no valid sample.")
     sentences += _unjudged(others)
     return " ".join([*sentences, *_caution(table, summary)])
+
+
+def params_text(table: Table) -> str:
+    """Return every parameter of a table, those that its title leaves out as well."""
+    return plain(", ".join(f"{key}={value}" for key, value in table.params.items()))
 
 
 def _subject(metric: str) -> str:
@@ -316,14 +330,14 @@ def _comparison(row: Row, base: Row) -> str:
 
 def _unjudged(rows: Sequence[Row]) -> list[str]:
     """Return a sentence for what was emulated, and one for each of the rest."""
-    emulated = [f"{plain(row.display)} took {_value(row)}" for row in rows if row.accelerator == "tcg"]
+    emulated = [f"{plain(row.display)} {_verbs(row)[1]} {_value(row)}" for row in rows if row.accelerator == "tcg"]
     sentences = []
     if emulated:
         sentences = [f"What a virtual machine costs is not known: {_listed(emulated)}, which is no measure of a VM."]
     for row in rows:
         if row.accelerator != "tcg":
             reason = plain(row.verdict.reason) if row.verdict else "there is nothing to compare it with"
-            sentences.append(f"{plain(row.display)} took {_value(row)} and is not judged: {reason}.")
+            sentences.append(f"{plain(row.display)} {_verbs(row)[1]} {_value(row)} and is not judged: {reason}.")
     return sentences
 
 

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchbox.analysis.statistics import median
 from benchbox.analysis.summary import summarise
@@ -221,6 +223,60 @@ def test_each_workload_and_parameter_has_its_own_table_and_baseline() -> None:
     assert [table.title for table in summary.tables] == ["a", "b[size=1]", "b[size=2]"]
     assert [[row.is_baseline for row in table.rows] for table in summary.tables] == [[True, False]] * 3
     assert all(table.rows[1].ratio is not None for table in summary.tables)
+
+
+def titles(works: list[tuple[str, dict[str, str | int | float]]]) -> list[str]:
+    cells = [
+        CellRecord(id=cell_id("native", *work), environment="native", workload=work[0], params=work[1])
+        for work in works
+    ]
+    return [table.title for table in summarise(manifest(("native",), 1, cells=cells), []).tables]
+
+
+def test_a_title_names_what_tells_a_table_from_the_others() -> None:
+    """Neither what all have in common nor a default, but where it is the other value of what was varied."""
+    disk: dict[str, str | int | float] = {
+        "block": "4k", "depth": 1, "sync": "direct", "where": "data", "size_mib": 64, "seconds": 1,
+    }  # fmt: skip
+    found = titles(
+        [
+            ("disk", {"rw": "randread", **disk}),
+            ("disk", {"rw": "randwrite", **disk, "depth": 32}),
+            ("disk", {"rw": "randwrite", **disk, "depth": 32, "where": "layer"}),
+            ("disk", {"rw": "write", **disk, "sync": "fsync"}),
+            ("network-throughput", {"direction": "in", "seconds": 1, "streams": 1}),
+            ("network-throughput", {"direction": "out", "seconds": 1, "streams": 1}),
+            ("network-latency", {"rate": 500, "seconds": 2, "size": 64}),
+            ("startup", {"parallel": 4}),
+        ]
+    )
+    assert found == [
+        "disk[rw=randread]",
+        "disk[rw=randwrite;depth=32;where=data]",
+        "disk[rw=randwrite;depth=32;where=layer]",
+        "disk[rw=write;sync=fsync]",
+        "network-throughput[direction=in]",
+        "network-throughput[direction=out]",
+        "network-latency",
+        "startup[parallel=4]",
+    ]
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"block": st.sampled_from(["4k", "1m"]), "depth": st.sampled_from([1, 8, 32])},
+            optional={"where": st.sampled_from(["data", "layer"]), "other": st.integers(0, 2)},
+        ),
+        min_size=1,
+        max_size=12,
+        unique_by=lambda params: tuple(sorted(params.items())),
+    )
+)
+def test_no_two_tables_have_the_same_title(params: list[dict[str, str | int | float]]) -> None:
+    """Whatever was varied, by a record of whatever version."""
+    found = titles([("disk", each) for each in params])
+    assert len(set(found)) == len(params)
 
 
 def test_a_run_that_did_not_end_well_says_so_first() -> None:

@@ -138,6 +138,20 @@ def test_the_answer_says_once_that_emulation_is_no_virtual_machine() -> None:
     assert "pc (emulated, TCG) took" in text and "nic (emulated, TCG) took" in text
 
 
+@pytest.mark.parametrize(
+    ("unit", "direction", "verb"),
+    [("s", "lower", "took"), ("B", "lower", "took"), ("B/s", "higher", "reached"), ("1", "lower", "had")],
+)
+def test_a_time_is_taken_and_a_rate_is_reached(unit: str, direction: str, verb: str) -> None:
+    """In what is not judged, in the present where nothing is compared."""
+    summary = summarise(manifest(), samples())
+    rows = tuple(replace(one, unit=unit, direction=direction) for one in summary.tables[0].rows)
+    table = replace(summary.tables[0], rows=rows)
+    assert f"vm (emulated, TCG) {verb} " in words.answer(table, summary)
+    present = {"took": "takes", "reached": "reaches", "had": "has"}[verb]
+    assert f"native {present} " in words.answer(replace(table, rows=rows[:1]), summary)
+
+
 def test_the_answer_without_a_baseline_compares_nothing() -> None:
     """Medians stay, ratios go, and the reason is given."""
     taken = [*samples(("container",)), *(failed("native", number, "gone") for number in range(1, 21))]
