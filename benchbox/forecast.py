@@ -10,11 +10,14 @@ from benchbox.environments import environment
 from benchbox.model import EnvironmentSpec
 from benchbox.scenario import PARALLEL, SMALLER, Cell, Scenario, cells, planned_order, too_large
 from benchbox.units import format_duration, format_size
+from benchbox.workloads import TABLE
 
 #: What a sample takes where nothing has been measured here yet, in s. A guest's is that of emulation, the slower case.
 _TYPICAL_S: Final[Mapping[str, float]] = {
     "native": 0.02, "container": 0.03, "vm": 4.0, "oci": 0.06, "docker": 0.35, "format": 3.0,
 }  # fmt: skip
+#: The parameter of workloads by which they are told how long to go on, in s.
+_LASTS: Final = "seconds"
 _SAMPLE_BYTES: Final = 2500
 #: What the image and the guest kernel take when they are not in the cache yet.
 _FIRST_TIME_BYTES: Final = 250 << 20
@@ -59,7 +62,7 @@ def forecast(scenario: Scenario, results: Path, required: Sequence[str] = ()) ->
     measured = [cell for cell in cells(scenario) if cell.environment in available]
     earlier = _earlier_s(scenario.name, results)
     kinds = {spec.label: spec.kind for spec in scenario.environments}
-    typical = {cell.id: earlier.get(cell.id, _rough_s(cell, kinds[cell.environment])) for cell in measured}
+    typical = {cell.id: earlier.get(cell.id, rough_s(cell, kinds[cell.environment])) for cell in measured}
     known = [cell.id for cell in measured if cell.id in earlier]
     cached = sum(images.disk_bytes().values())
     return Forecast(
@@ -80,9 +83,21 @@ def forecast(scenario: Scenario, results: Path, required: Sequence[str] = ()) ->
     )
 
 
-def _rough_s(cell: Cell, kind: str) -> float:
-    """Return what a sample of ``cell`` takes where none is known: several at once share the same CPUs."""
-    return _TYPICAL_S.get(kind, 1.0) * int(cell.params.get(PARALLEL, 1))
+def rough_s(cell: Cell, kind: str) -> float:
+    """Return what a sample of ``cell`` takes where none is known: its start, and what its workload is told to last.
+
+    Several at once share the same CPUs, so they start one after the other and last as long as one. Pure.
+    """
+    start_s = _TYPICAL_S.get(kind, 1.0) * int(cell.params.get(PARALLEL, 1))
+    return start_s + _declared_s(cell)
+
+
+def _declared_s(cell: Cell) -> float:
+    """Return how long the workload is told to go on; 0 for one that ends when its work is done."""
+    seconds = cell.params.get(_LASTS, 0)
+    told = float(seconds) if isinstance(seconds, int | float) else 0.0
+    own = {key: value for key, value in cell.params.items() if key != PARALLEL}
+    return told + (TABLE[cell.workload].command(own).hold_s if cell.workload in TABLE else 0.0)
 
 
 def _basis(known: int, measured: int) -> str:
@@ -91,7 +106,7 @@ def _basis(known: int, measured: int) -> str:
     return (
         "the last run here, and rough figures for what it lacks"
         if known
-        else "rough figures, nothing was measured here yet"
+        else "rough figures and what the workloads are told to last, nothing was measured here yet"
     )
 
 
