@@ -19,6 +19,7 @@ from benchbox.report.words import (
     failure_lines,
     format_value,
     interval_text,
+    line_details,
     plain,
     ratio_text,
     scaling_lines,
@@ -68,10 +69,10 @@ def overview_rows(overview: Overview) -> list[tuple[str, ...]]:
 
 
 def _overview_row(line: Line, overview: Overview) -> tuple[str, ...]:
-    beside = f": {plain(line.title)}" if line.title != line.workload else ""
+    details = line_details(line)
     pairs = zip(line.entries, overview.columns, strict=True)
     texts = (brief_entry(row) if row else "not measured" if column.absent else NONE for row, column in pairs)
-    return (f"{plain(definitions.aspect(line.workload))}{beside}", *texts)
+    return (f"{plain(definitions.aspect(line.workload))}{details and f': {details}'}", *texts)
 
 
 def remarks(summary: Summary) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Final
 from benchbox.analysis.density import METRICS, Density, Share
 from benchbox.analysis.disturbances import Disturbance
 from benchbox.analysis.iterations import Unfolded, Unfolding
+from benchbox.analysis.overview import IMAGE, Line
 from benchbox.analysis.percentiles import Curve, Percentiles, Rung
 from benchbox.analysis.scaling import Scaling
 from benchbox.analysis.sizes import Sizes, Weight
@@ -172,6 +173,13 @@ def entry_text(row: Row) -> str:
     if row.is_baseline or row.ratio is None:
         return format_value(row.median, row.unit)
     return f"{ratio_text(row.ratio)}{entry_mark(row)}"
+
+
+def line_details(line: Line) -> str:
+    """Return what tells a line of the overview from others of its aspect: its table's title, or else its metric."""
+    if line.workload == IMAGE:
+        return ""
+    return plain(line.title if line.title != line.workload else line.metric)
 
 
 def brief_entry(row: Row) -> str:
