@@ -16,7 +16,7 @@ from benchbox.units import format_size
 State = Literal["same", "by design", "differs", "unknown"]
 
 #: What a metric depends on, and so which differences void a verdict on it.
-Scope = Literal["everything", "kernel", "cpu", "files", "network", "nothing"]
+Scope = Literal["everything", "kernel", "cpu", "files", "network", "occupancy", "nothing"]
 
 UNKNOWN: Final = "unknown"
 #: How many programs of an image are named; all of them are compared.
@@ -31,6 +31,7 @@ _VOIDS: Final[Mapping[Scope, str]] = {
     "kernel": "verdicts on kernel-bound metrics: what differs may be the kernel, not the isolation",
     "cpu": "verdicts on CPU-bound metrics: what differs may be the processor",
     "network": "verdicts on what a client saw: what differs may be the way to the server, not the isolation",
+    "occupancy": "verdicts on the memory of what lives at once: what differs may be what is counted",
     "files": "verdicts on file-bound metrics: what differs may be the file system",
     "nothing": "nothing: it is a part of what is compared",
 }
@@ -96,6 +97,7 @@ def metric_scopes(metric: str) -> tuple[Scope, ...]:
 _SCOPES: Final[Mapping[str, tuple[Scope, ...]]] = {
     "startup": ("kernel",),
     "floor": ("kernel",),
+    "density": ("kernel", "cpu", "files", "occupancy"),
     "cpu": ("cpu",),
     "memory": ("kernel", "cpu"),
     "kernel": ("kernel", "cpu"),
@@ -498,6 +500,14 @@ def _link(facts: _Facts) -> _Value | None:
     return _Value(words.get(path, path), path) if isinstance(path, str) else None
 
 
+def _account_of_memory(facts: _Facts) -> _Value | None:
+    """What of an instance's memory its control groups have; asked of instances that were looked at alive."""
+    if not facts.seen("memory_sharing"):
+        return None
+    outside = facts.applied("memory_outside")
+    return _Value(f"without {outside}" if outside else "all that lives with an instance", outside)
+
+
 def _clock(facts: _Facts) -> _Value | None:
     latencies = [facts.applied("channel_latency_ns")]
     late = f", at most {latencies[0] / 1000:.3g} µs late" if isinstance(latencies[0], int | float) else ""
@@ -534,6 +544,7 @@ _QUESTIONS: Final = (
     _Question("user", "nothing", _user, by_design=True),
     _Question("network", "nothing", _network, by_design=True),
     _Question("way to the client", "network", _link, optional=True),
+    _Question("account of memory", "occupancy", _account_of_memory, optional=True),
     _Question("clock", "everything", _clock),
     _Question("cgroups", "everything", _cgroups),
 )

@@ -286,3 +286,24 @@ def test_a_tap_beside_a_veth_on_one_bridge_is_the_isolation_itself() -> None:
 def test_who_serves_nobody_is_not_asked_for_a_way() -> None:
     """A row of unknown values would say nothing."""
     assert "way to the client" not in [aspect.name for aspect in compared().aspects]
+
+
+def looked_at(**outside: str) -> Parity:
+    """Return how an environment compares of whose memory something is not counted, both looked at while they live."""
+    records = [environment("native"), environment("other", kind="docker", applied=outside)]
+    samples = [
+        sample(label, number, applied={**PLAIN, "memory_sharing": {"ksm": "off"}}, stages_ns=STAGES_NS["native"])
+        for number in (1, 2)
+        for label in ("native", "other")
+    ]
+    return parity(manifest(records=records, host=HOST), take(samples).by_cell)
+
+
+def test_memory_that_is_not_in_the_account_voids_what_the_account_says() -> None:
+    """And no more than that: an engine's process for each container is in a group of the engine's."""
+    found = looked_at(memory_outside="its helper")
+    assert state(found, "account of memory", "other") == "differs"
+    assert "account of memory" in found.voided("other", "density.cgroup")
+    assert "account of memory" not in found.voided("other", "cpu.sha256")
+    assert state(looked_at(), "account of memory", "other") == "same"
+    assert "account of memory" not in [aspect.name for aspect in compared().aspects]

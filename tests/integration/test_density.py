@@ -46,9 +46,13 @@ def test_memory_grows_with_the_number_of_containers(tmp_path: Path) -> None:
     assert "Density: idle" in page and "At once: idle" in page
 
 
-@pytest.mark.parametrize("kind", ["native", "container"])
-def test_what_an_instance_touches_is_what_one_more_takes(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    ["native", "container", *(pytest.param(kind, marks=pytest.mark.peers) for kind in ("oci", "docker"))],
+)
+def test_what_an_instance_touches_is_what_one_more_takes(kind: str, tmp_path: Path, need: Need) -> None:
     """Four that hold 4 MiB each live when they are looked at, and are charged four times that."""
+    need(kind, environment(kind).check(EnvironmentSpec(kind, kind)))
     script = "busybox dd if=/dev/zero of=/tmp/held bs=4M count=1 2>/dev/null; /bin/ready; exec busybox sleep 100"
     held = sessions.shell(script.replace("/tmp/held", "/tmp/held-$$"), signals_ready=True, stays=True, hold_s=0.2)
     seen: list[int] = []
