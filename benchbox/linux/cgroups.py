@@ -361,9 +361,8 @@ def remove_tree(folder: Path, timeout_s: float = 2.0) -> None:
     while True:
         try:
             for group in _walk_up(folder):
-                group.rmdir()
-            return
-        except FileNotFoundError:
+                with contextlib.suppress(FileNotFoundError):  # who made it may remove it at the same time
+                    group.rmdir()
             return
         except OSError as error:
             if error.errno != errno.EBUSY or time.monotonic() > deadline:

@@ -395,6 +395,17 @@ def test_removing_takes_the_deepest_first(tmp_path: Path) -> None:
     cgroups.remove_tree(tmp_path / "base")
 
 
+def test_removing_goes_on_where_somebody_else_removes_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An OCI runtime whose container was killed removes its own group; those around it are still ours to remove."""
+    base = tmp_path / "base"
+    (base / "leaf").mkdir(parents=True)
+    monkeypatch.setattr(cgroups, "_walk_up", lambda folder: iter((base / "leaf/gone", base / "leaf", base)))
+    cgroups.remove_tree(base)
+    assert not base.exists()
+
+
 def test_a_busy_group_is_named_with_who_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the time is over, not before: a killed process leaves its group late."""
     tries: list[Path] = []
