@@ -11,11 +11,11 @@ from benchbox.report import definitions
 from benchbox.report.words import (
     NONE,
     absent_text,
-    brief_entry,
     control_text,
     density_answer,
     difference_text,
     disturbance_text,
+    entry_text,
     failure_lines,
     format_value,
     interval_text,
@@ -71,7 +71,7 @@ def overview_rows(overview: Overview) -> list[tuple[str, ...]]:
 def _overview_row(line: Line, overview: Overview) -> tuple[str, ...]:
     details = line_details(line)
     pairs = zip(line.entries, overview.columns, strict=True)
-    texts = (brief_entry(row) if row else "not measured" if column.absent else NONE for row, column in pairs)
+    texts = (entry_text(row) if row else "not measured" if column.absent else NONE for row, column in pairs)
     return (f"{plain(definitions.aspect(line.workload))}{details and f': {details}'}", *texts)
 
 

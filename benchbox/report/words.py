@@ -166,13 +166,20 @@ def control_verdict(control: Control | None) -> str:
 
 
 def entry_text(row: Row) -> str:
-    """Return a row in a word or two, for where many stand side by side: ``4.59 (4.38–4.82) slower``, its value for the
-    baseline."""
+    """Return a row in a word or two, for where many stand side by side: ``4.59 slower``, its value for the baseline."""
     if not row.ok:
-        return f"{row.failures[0].status}" if row.failures else NONE
+        return row.failures[0].status if row.failures else NONE
     if row.is_baseline or row.ratio is None:
         return format_value(row.median, row.unit)
-    return f"{ratio_text(row.ratio)}{entry_mark(row)}"
+    return f"{significant(row.ratio.estimate)}{entry_mark(row)}"
+
+
+def entry_note(row: Row) -> str:
+    """Return what stands below a ratio: ``(4.38–4.82) 1.70 ms``."""
+    ends = (row.ratio.low, row.ratio.high) if row.ratio else (None, None)
+    low, high = (None if end is None else significant(end) for end in ends)
+    interval = f"({low}–{high}) " if low and high else ""
+    return f"{interval}{format_value(row.median, row.unit)}"
 
 
 def line_details(line: Line) -> str:
@@ -180,13 +187,6 @@ def line_details(line: Line) -> str:
     if line.workload == IMAGE:
         return ""
     return plain(line.title if line.title != line.workload else line.metric)
-
-
-def brief_entry(row: Row) -> str:
-    """Return the same without its interval: ``4.59 slower``."""
-    if row.ok and row.ratio is not None and not row.is_baseline:
-        return f"{significant(row.ratio.estimate)}{entry_mark(row)}"
-    return entry_text(row)
 
 
 def entry_mark(row: Row) -> str:
