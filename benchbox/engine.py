@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
 
 from benchbox import together
-from benchbox.caches import Seen
+from benchbox.caches import Seen, refilled
 from benchbox.model import HEADLINE_METRICS, Command, Counter, Metric, NotDone, Outcome, Running, Session, Status
 from benchbox.record import AbandonedCell, CounterValue, Instance, Iterations, MetricValue, Sample
 from benchbox.served import ClientCommand, Clients, Served
@@ -214,8 +214,9 @@ def sample_of(
     """Return the record of one outcome, which is that of all ``instances`` where there are several. Pure."""
     outcome = stages.signalled(outcome, cell.command.signals)
     status, reason = judge(outcome)
-    if status == "ok" and around.cache.objection:
-        status, reason = "invalid", around.cache.objection
+    objection = around.cache.objection or refilled(around.cache, outcome.counters)
+    if status == "ok" and objection:
+        status, reason = "invalid", objection
     metrics: dict[str, Metric] = {}
     if status == "ok":
         try:

@@ -40,6 +40,9 @@ READY_VARIABLE: Final = "BENCHBOX_READY"
 #: the command ended, where that is not the end of all. It is no part of a record.
 DEVICE_STAT: Final = "device_stat"
 
+#: The counter of what the processes of a sample had read from block devices themselves, whoever else read the same.
+PROCESS_READ: Final = "process.read"
+
 #: How much of a workload's output and of a guest's console is kept, from the end.
 OUTPUT_TAIL_BYTES: Final = 64 * 1024
 

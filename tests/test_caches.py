@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from benchbox.caches import ColdCache, Seen, UnknownCache, WarmCache, open_cache
+from benchbox.caches import ColdCache, Seen, UnknownCache, WarmCache, cold, open_cache, refilled, warm
 from benchbox.errors import UnavailableError
 from benchbox.linux.pagecache import Files, Resident, page_bytes
+from benchbox.model import Counter
 
 PAGE = page_bytes()
 NOTHING, ALL = b"\0\0\0\0", b"\1\1\1\1"
@@ -110,3 +111,25 @@ def test_a_file_system_with_a_cache_of_its_own_cannot_be_cold(tmp_path: Path, mo
     with pytest.raises(UnavailableError, match="zfs has a cache of its own"):
         open_cache("cold", (tmp_path,))
     assert isinstance(open_cache("warm", (tmp_path,)), WarmCache)
+
+
+def read(value: float | None, name: str = "process.read") -> Counter:
+    return Counter(name, value, "B", "wait4")
+
+
+def test_a_cold_sample_has_to_have_had_read_itself_what_came_into_memory() -> None:
+    """Sabotage: somebody else reads it between the look and the request. Metadata may be in the count, so less than all
+    is enough; a client's reads are the sample's own."""
+    seen = cold(0, "", 4 * PAGE, told=True)
+    for enough in ([read(4 * PAGE)], [read(3 * PAGE)], [read(PAGE), read(PAGE, "client.process.read")]):
+        assert refilled(seen, enough) is None
+    assert "somebody else had put the rest back" in str(refilled(seen, [read(PAGE)]))
+    assert refilled(seen, [read(0)]) is not None
+
+
+def test_what_the_kernel_does_not_tell_spoils_nothing() -> None:
+    """A file system that reads in its own name, an environment that another program makes, a warm sample."""
+    assert refilled(cold(0, "", 4 * PAGE), [read(0)]) is None
+    told = cold(0, "", 4 * PAGE, told=True)
+    assert refilled(told, []) is refilled(told, [read(None)]) is None
+    assert refilled(warm(PAGE, PAGE, 0), [read(0)]) is None

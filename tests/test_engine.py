@@ -421,3 +421,13 @@ def test_work_that_was_not_done_is_a_reason_of_its_own(bench: Bench) -> None:
     cell = dataclasses.replace(bench.engine()._cells["a/w"], parse=parse)
     sample = engine.sample_of(cell, engine._Place(1, 0, None), "now", OK, engine.Around())
     assert (sample.status, sample.reason, sample.metrics) == ("invalid", "a cache took the bytes", {})
+
+
+def test_a_sample_whose_pages_somebody_else_had_read_is_invalid(bench: Bench) -> None:
+    """All of it came into memory, and the sample had nothing read."""
+    bench.cache = Seen(flags={"cache": "cold"}, own_bytes=8192.0)
+    bench.sessions["a"].script = [dataclasses.replace(OK, counters=(Counter("process.read", 0.0, "B", "wait4"),))]
+    bench.run()
+    spoilt = next(sample for sample in bench.sink.samples if sample.environment == "a")
+    assert (spoilt.status, spoilt.metrics) == ("invalid", {})
+    assert str(spoilt.reason).startswith("not cold: ")

@@ -19,7 +19,18 @@ from benchbox.errors import EnvironmentFailure
 from benchbox.linux import cgroups, processes
 from benchbox.linux.clock import monotonic_ns
 from benchbox.linux.launch import LaunchPlan, Report, arguments, parse_report
-from benchbox.model import OUTPUT_TAIL_BYTES, Command, Counter, Link, Outcome, Resources, Running, Status, Workspace
+from benchbox.model import (
+    OUTPUT_TAIL_BYTES,
+    PROCESS_READ,
+    Command,
+    Counter,
+    Link,
+    Outcome,
+    Resources,
+    Running,
+    Status,
+    Workspace,
+)
 from benchbox.units import NS_PER_S, format_cpu_list
 
 #: How long after a command's deadline the launcher itself may take to clean up.
@@ -27,6 +38,7 @@ GRACE_S: Final = 5.0
 _READ_BYTES: Final = 64 * 1024
 
 Planner = Callable[[Command, str], LaunchPlan]
+_BLOCK_BYTES: Final = 512
 
 
 @dataclass(frozen=True)
@@ -237,7 +249,7 @@ def outcome(
     report: Report, plan: LaunchPlan, requested: Requested, spawn_ns: int | None, output_tail: bytes
 ) -> Outcome:
     """Return what the launcher's report says about the sample. Pure."""
-    account = cgroups.counters(plan.cgroups, report.files)
+    account = (*cgroups.counters(plan.cgroups, report.files), *_own_counters(report))
     applied = {**cgroups.applied(plan.cgroups, report.files), **_applied(report)}
     status, reason = _judge(report, plan, account, requested.difference(applied))
     return Outcome(
@@ -266,6 +278,13 @@ def _applied(report: Report) -> dict[str, Any]:
         found["user"] = _user(report.applied.get("users"))
     if "namespaces" in report.applied:
         found["namespaces"] = report.applied["namespaces"].split()
+def _own_counters(report: Report) -> tuple[Counter, ...]:
+    if "read_blocks" not in report.applied:
+        return ()
+    read_bytes = int(report.applied["read_blocks"]) * _BLOCK_BYTES
+    return (Counter(PROCESS_READ, read_bytes, "B", "wait4 ru_inblock: the command and all that it waited for"),)
+
+
     return found
 
 

@@ -154,6 +154,7 @@ static struct shared {
 static struct {
     uint64_t requested_ns, cgroups_ns, exec_ns, ready_ns, exited_ns, cleaned_ns;
     int status, timed_out, ended;
+    struct rusage usage; /* of the command and of all that it waited for */
     char users[96];
 } seen;
 
@@ -942,7 +943,7 @@ static void watch(pid_t pid, int pidfd, int exec_end, int ready_end, const sigse
         if (watched[1].revents) note_ready(&watched[1].fd);
         if (!watched[2].revents) continue;
         if (watched[1].fd >= 0 && poll(&watched[1], 1, 0) == 1) note_ready(&watched[1].fd);
-        if (waitpid(pid, &seen.status, 0) != pid) die("cannot reap the command");
+        if (wait4(pid, &seen.status, 0, &seen.usage) != pid) die("cannot reap the command");
         unfinished = 0;
         seen.exited_ns = now_ns();
         return;
@@ -1037,6 +1038,7 @@ static void report_all(void)
     report_stage("cleaned", seen.cleaned_ns);
     report("applied cpus %s\napplied capabilities %llx\napplied no_new_privs %d\napplied seccomp %d\n", shared->cpus,
            (unsigned long long)shared->capabilities, shared->no_new_privs, shared->seccomp);
+    report("applied read_blocks %ld\n", seen.usage.ru_inblock);
     report_namespaces();
     if (*seen.users) report("applied users %s\n", seen.users);
     report_end();

@@ -299,8 +299,14 @@ class Guest:
         self._finished = True
         name, driver = self.order.spec.name, self._driver
         self._seen.live = self._ask(lambda: domain.read_back(driver.live_xml(name)), {})
+        self._look_at_qemu()
         kvm = self._monitor("query-kvm")
         self._seen.kvm_enabled = bool(kvm["enabled"] and kvm["present"]) if kvm else None
+
+    def _look_at_qemu(self) -> None:
+        """See what it has read from devices."""
+        pids = {pid for group in self._plan.groups for pid in cgroups.processes(group.path)}
+        self._seen.process_io = _text_of(f"/proc/{min(pids)}/io") if pids else None
 
     def _ping_or_quit(self) -> None:
         answered = len(self._seen.latencies_ns)

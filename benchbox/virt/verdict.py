@@ -9,7 +9,7 @@ from typing import Any, Final
 from benchbox.linux import cgroups
 from benchbox.linux.cgroups import CgroupPlan
 from benchbox.linux.processes import describe_status
-from benchbox.model import DEVICE_STAT, STAGES, Counter, Outcome, Status
+from benchbox.model import DEVICE_STAT, PROCESS_READ, STAGES, Counter, Outcome, Status
 from benchbox.units import format_cpu_list, parse_cpu_list
 from benchbox.virt.channels import Console, Control, Tail
 from benchbox.virt.domain import DISK, NIC, ROOT_DISK, TAP, DomainType, data_disk_text, is_machine
@@ -29,7 +29,7 @@ class Observed:
 
     ``failure`` is the first thing that went wrong, ``device_stat`` what the order's file said at the command's end.
     ``live`` is what libvirt says of the running domain, ``kvm_enabled`` what QEMU itself says of KVM; empty and None
-    until they are asked.
+    until they are asked. ``process_io`` is what /proc/PID/io says of QEMU, None where it was not found.
     """
 
     requested_ns: int = 0
@@ -43,6 +43,7 @@ class Observed:
     kvm_enabled: bool | None = None
     cgroup_texts: dict[str, str] = field(default_factory=dict)
     device_stat: str | None = None
+    process_io: str | None = None
 
     def stamp(self, stage: str, at_ns: int) -> None:
         """Note when ``stage`` was over; the first time counts."""
@@ -120,6 +121,9 @@ def _guest_counters(seen: Observed) -> Iterator[Counter]:
             yield Counter(f"guest.cpu.{name}", ended[key] / 1e9, "s", f"guest kernel, wait4 {source}")
     if "peak_rss_bytes" in ended:
         yield Counter("guest.memory.peak_rss", ended["peak_rss_bytes"], "B", "guest kernel, wait4 ru_maxrss")
+    moved = cgroups.parse_keyed((seen.process_io or "").replace(":", ""))
+    if "read_bytes" in moved:
+        yield Counter(PROCESS_READ, moved["read_bytes"], "B", "/proc/PID/io of QEMU, read_bytes")
     if kills is not None:
         yield Counter("guest.memory.oom_kills", kills, "1", "guest kernel, /proc/vmstat oom_kill")
 

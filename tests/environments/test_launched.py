@@ -228,3 +228,10 @@ def test_the_time_at_a_gate_is_no_time_to_start_the_launcher(idle: tuple[Launche
 def test_all_resources_become_limits() -> None:
     """None is forgotten."""
     assert instance_limits(Resources(1, 4096, 9, 0.5)) == Limits(4096, 9, 0.5)
+
+
+def test_what_the_processes_had_read_is_counted_in_bytes() -> None:
+    """The kernel counts blocks of 512; an older launcher says nothing."""
+    found = judged(replace(REPORT, applied={**REPORT.applied, "read_blocks": "8"}))
+    assert {counter.name: counter.value for counter in found.counters}["process.read"] == 4096
+    assert "process.read" not in {counter.name for counter in judged().counters}
