@@ -7,12 +7,13 @@ environment that exists only in the test.
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
 
 from benchbox import together
 from benchbox.caches import Seen, refilled
+from benchbox.images import programs
 from benchbox.model import HEADLINE_METRICS, Command, Counter, Metric, NotDone, Outcome, Running, Session, Status
 from benchbox.record import AbandonedCell, CounterValue, Instance, Iterations, MetricValue, Sample
 from benchbox.served import ClientCommand, Clients, Served
@@ -114,7 +115,10 @@ def alike(reason: str) -> str:
 
 
 class Engine:
-    """Runs ``order`` (index 0 is the priming round); cells that were ``abandoned`` before are not tried again."""
+    """Runs ``order`` (index 0 is the priming round); cells that were ``abandoned`` before are not tried again.
+
+    ``executables`` are the sums of the image's programs: a sample of another one is invalid.
+    """
 
     def __init__(
         self,
@@ -126,8 +130,9 @@ class Engine:
         emit: Emit,
         abandoned: Sequence[AbandonedCell] = (),
         clients: Clients | None = None,
+        executables: Mapping[str, str] | None = None,
     ) -> None:
-        self._clients = clients
+        self._clients, self._executables = clients, executables or {}
         self._cells = {cell.id: cell for cell in cells}
         self._order, self._sessions, self._conditions = order, sessions, conditions
         self._sink, self._emit = sink, emit
@@ -177,7 +182,7 @@ class Engine:
         running = self._running = self._start(cell)
         if self._stop.is_set():
             running.kill()
-        outcome = running.wait()
+        outcome = own_program(running.wait(), self._executables)
         self._running = None
         several = running if isinstance(running, Together) else None
         around = Around(noise(), cache(), several.sight if several else Sight())
@@ -274,6 +279,12 @@ def _instance(outcome: Outcome, first_ns: int) -> Instance:
     asked_ns = outcome.requested_ns
     offsets = {name: at_ns - asked_ns for name, at_ns in outcome.stages.items()}
     return Instance(outcome.status, outcome.reason, asked_ns - first_ns if asked_ns else None, offsets)
+
+
+def own_program(outcome: Outcome, executables: Mapping[str, str]) -> Outcome:
+    """Return ``outcome``, invalid where what was executed is not the image's own (sums of ``executables``). Pure."""
+    problem = programs.objection(outcome.applied, executables) if outcome.status == "ok" else None
+    return replace(outcome, status="invalid", reason=problem) if problem else outcome
 
 
 def judge(outcome: Outcome) -> tuple[Status, str | None]:

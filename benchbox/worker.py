@@ -151,6 +151,7 @@ class Measurement:
             self._engine = Engine(
                 planned, order, prepared.sessions, conditions, writer, self._noting(folder), abandoned,
                 stack.enter_context(clients.opened(image, workspace)) if any(c.client for c in planned) else None,
+                image.executables,
             )  # fmt: skip
             _quiet_collector()
             end = self._engine.run(self._job["first_round"])

@@ -431,3 +431,14 @@ def test_a_sample_whose_pages_somebody_else_had_read_is_invalid(bench: Bench) ->
     spoilt = next(sample for sample in bench.sink.samples if sample.environment == "a")
     assert (spoilt.status, spoilt.metrics) == ("invalid", {})
     assert str(spoilt.reason).startswith("not cold: ")
+
+
+def test_a_sample_of_another_program_is_invalid() -> None:
+    """Sabotage: what an environment executed is not the image's; a sample that failed keeps its own reason."""
+    other = {"program": {"path": "/bin/ready", "sha256": "b" * 64}}
+    found = engine.own_program(dataclasses.replace(OK, applied=other), {"/bin/ready": "a" * 64})
+    assert (found.status, str(found.reason)[:28]) == ("invalid", "another program was executed")
+    assert engine.own_program(dataclasses.replace(OK, applied=other), {"/bin/ready": "b" * 64}).status == "ok"
+    assert engine.own_program(dataclasses.replace(FAILED, applied=other), {"/bin/ready": "a" * 64}).reason == (
+        FAILED.reason
+    )

@@ -4,19 +4,20 @@ Read from what was read back (``applied`` of environments and samples), from the
 never from what a scenario asks for. What the record does not say is unknown, which is not the same as equal.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from benchbox.record import EnvironmentRecord, Manifest, Sample
 from benchbox.scenario import FORMAT
-from benchbox.units import format_size
+from benchbox.units import format_size, parse_cpu_list
 
 #: ``by design``: the difference is the isolation that is compared. ``differs``: it is not.
 State = Literal["same", "by design", "differs", "unknown"]
 
 #: What a metric depends on, and so which differences void a verdict on it.
-Scope = Literal["everything", "kernel", "cpu", "files", "network", "occupancy", "nothing"]
+Scope = Literal["everything", "kernel", "cpu", "memory", "files", "network", "occupancy", "nothing"]
 
 UNKNOWN: Final = "unknown"
 #: How many programs of an image are named; all of them are compared.
@@ -26,10 +27,16 @@ _SAME_TREE: Final = "Like for like: every format was made of the same tree."
 #: How the metrics begin that a client outside of the environment measures.
 _SEEN_BY_A_CLIENT: Final = ("network.", "redis.", "nginx.")
 
+#: Flags of what programs compute with, on x86 and ARM; a library chooses its code by them.
+_COMPUTES: Final = re.compile(
+    r"(sse|ssse|avx|aes|vaes|pclmul|vpclmul|sha|bmi|fma|f16c|popcnt|movbe|adx|abm|gfni|asimd|sve|pmull|crc32|atomics)"
+)
+
 _VOIDS: Final[Mapping[Scope, str]] = {
     "everything": "every verdict",
     "kernel": "verdicts on kernel-bound metrics: what differs may be the kernel, not the isolation",
     "cpu": "verdicts on CPU-bound metrics: what differs may be the processor",
+    "memory": "verdicts on memory-bound metrics: what differs may be the size of the pages",
     "network": "verdicts on what a client saw: what differs may be the way to the server, not the isolation",
     "occupancy": "verdicts on the memory of what lives at once: what differs may be what is counted",
     "files": "verdicts on file-bound metrics: what differs may be the file system",
@@ -87,9 +94,9 @@ def metric_scopes(metric: str) -> tuple[Scope, ...]:
     ``per_cpu_s`` and ``elapsed`` have a start in them as well, and so the kernel.
     """
     if metric.startswith(_SEEN_BY_A_CLIENT):
-        return ("kernel", "cpu", "network")
+        return ("kernel", "cpu", "memory", "network")
     family, _, name = metric.partition(".")
-    scopes = _SCOPES.get(family, ("kernel", "cpu", "files"))
+    scopes = _SCOPES.get(family, ("kernel", "cpu", "memory", "files"))
     return tuple(dict.fromkeys(("kernel", *scopes))) if name in ("per_cpu_s", "elapsed") else scopes
 
 
@@ -97,9 +104,9 @@ def metric_scopes(metric: str) -> tuple[Scope, ...]:
 _SCOPES: Final[Mapping[str, tuple[Scope, ...]]] = {
     "startup": ("kernel",),
     "floor": ("kernel",),
-    "density": ("kernel", "cpu", "files", "occupancy"),
+    "density": ("kernel", "cpu", "memory", "files", "occupancy"),
     "cpu": ("cpu",),
-    "memory": ("kernel", "cpu"),
+    "memory": ("kernel", "cpu", "memory"),
     "kernel": ("kernel", "cpu"),
 }
 
@@ -313,8 +320,20 @@ def _mitigations(facts: _Facts) -> _Value | None:
     found = facts.host("mitigations")
     if facts.is_guest:
         inside = facts.seen("guest", "mitigations")
-        return _one(inside, _mitigations_text) if inside else _asked_mitigations(facts)
-    return _Value(_mitigations_text(found), found) if isinstance(found, Mapping) and found else None
+        known = [each for each in inside if isinstance(each, Mapping)]
+        if not known:
+            return _asked_mitigations(facts)
+        value = _one(known, _mitigations_text)
+        return value if value is None or isinstance(value.key, _Varies) else replace(value, key=_in_force(known[0]))
+    return _Value(_mitigations_text(found), _in_force(found)) if isinstance(found, Mapping) and found else None
+
+
+def _in_force(found: Any) -> object:
+    """Return what is compared: of each known weakness whether it is open and what is done, without remarks. What a host
+    does for guests of its own, and where nothing is to be done, is no difference."""
+    texts = found.items() if isinstance(found, Mapping) else ()
+    states = ((name, str(text).partition(";")[0].strip()) for name, text in texts)
+    return frozenset((name, text) for name, text in states if not text.startswith(("Not affected", "KVM:")))
 
 
 def _asked_mitigations(facts: _Facts) -> _Value | None:
@@ -353,17 +372,41 @@ def _cpu_model(facts: _Facts) -> _Value | None:
 def _cpu_flags(facts: _Facts) -> _Value | None:
     digest = facts.host("cpu", "flags_digest")
     if not facts.is_guest:
-        return _Value(f"flags sha256 {str(digest)[:12]}", digest) if digest else None
-    inside = facts.seen("guest", "cpu_flags_digest")
-    if inside:
-        return _one(inside, lambda value: f"flags sha256 {str(value)[:12]}")
+        return (
+            _Value(f"flags sha256 {str(digest)[:12]}", _host_flags(facts.host("cpu", "flags") or ()))
+            if digest
+            else None
+        )
+    inside = [flags for flags in facts.seen("guest", "cpu_flags") if flags]
+    if inside and facts.host("cpu", "flags"):
+        return _guest_flags(inside, set(facts.host("cpu", "flags")), chosen=facts.chose("cpu_model"))
     hidden = facts.applied("accelerator_proof", "disabled_features")
     return _Value(f"without {', '.join(map(str, hidden))}", tuple(hidden)) if hidden else None
 
 
+def _guest_flags(inside: Sequence[str], host: set[str], *, chosen: bool) -> _Value | None:
+    """Compare what programs compute with. Other flags say what a kernel may do, and that this is a guest."""
+    if len(inside) > 1:
+        return _one(inside, lambda flags: f"{len(flags.split())} flags")
+    own, whole = (set(filter(_COMPUTES.match, flags)) for flags in (inside[0].split(), host))
+    if own == whole:
+        return _Value("all of the host's that programs compute with", _host_flags(host), chosen=chosen)
+    differences = {"without": whole - own, "besides": own - whole}
+    text = "; ".join(f"{word} {', '.join(sorted(flags))}" for word, flags in differences.items() if flags)
+    return _Value(text, tuple(sorted(own)), chosen=chosen)
+
+
+def _host_flags(flags: Iterable[str]) -> object:
+    return tuple(sorted(filter(_COMPUTES.match, flags)))
+
+
 def _cpus(facts: _Facts) -> _Value | None:
     named = facts.seen("cpus") or facts.seen("affinity") or facts.seen("domain", "vcpu_cpus")
-    return _one(named, lambda value: f"CPU {value}")
+    found = _one(named, lambda value: f"CPU {value}")
+    virtual = facts.seen("domain", "vcpus")
+    if found is None or len(named) > 1 or len(virtual) != 1 or virtual[0] == len(parse_cpu_list(str(named[0]))):
+        return found
+    return _Value(f"{found.text}, as {virtual[0]} virtual", (found.key, virtual[0]), chosen=facts.chose("vcpus"))
 
 
 def _quota(facts: _Facts) -> _Value | None:
@@ -388,6 +431,14 @@ def _limit(found: _Value, facts: _Facts) -> _Value:
 
 def _bytes(value: Any) -> str:
     return format_size(value) if isinstance(value, int) else str(value)
+
+
+def _huge_pages(facts: _Facts) -> _Value | None:
+    """What the kernel gives to a program that asks for nothing: in a guest, the guest's own kernel."""
+    if facts.is_guest:
+        return _one([found for found in facts.seen("guest", "huge_pages") if found], str)
+    found = facts.host("memory", "transparent_huge_pages")
+    return _Value(str(found), found) if found else None
 
 
 def _usable_memory(facts: _Facts) -> _Value | None:
@@ -528,6 +579,7 @@ _QUESTIONS: Final = (
     _Question("CPUs used", "everything", _cpus),
     _Question("CPU quota", "everything", _quota),
     _Question("memory", "everything", _memory),
+    _Question("huge pages", "memory", _huge_pages, optional=True),
     _Question("usable memory", "nothing", _usable_memory, by_design=True),
     _Question("processes", "nothing", _processes, by_design=True),
     _Question("virtual hardware", "nothing", _hardware, by_design=True),

@@ -24,6 +24,7 @@ from benchbox.environments.linked import (
 from benchbox.environments.prepared import Prepared, filter_program, prepare
 from benchbox.environments.stored import IMAGE, stored
 from benchbox.errors import UnavailableError
+from benchbox.images.programs import Programs
 from benchbox.linux import cgroups, users
 from benchbox.linux.launch import LaunchPlan, MountStep, Namespace, Root
 from benchbox.model import Availability, Command, EnvironmentSpec, Image, Resources, Session, Workspace
@@ -138,6 +139,7 @@ class Container:
             yield LaunchedSession(
                 plan, Requested.of(limits, cpus), applied | told_link(link), cpus, prepared.program,
                 reads=(image.root,), data=data, link=link, account=(stored(IMAGE, image.root, "the image's folder"),),
+                own=Programs(image),
             )  # fmt: skip
 
 

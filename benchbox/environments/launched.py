@@ -16,6 +16,8 @@ from typing import Any, Final
 from benchbox import native
 from benchbox.environments.data import DataFolders, with_data
 from benchbox.errors import EnvironmentFailure
+from benchbox.images import programs
+from benchbox.images.programs import Programs
 from benchbox.linux import cgroups, processes
 from benchbox.linux.clock import monotonic_ns
 from benchbox.linux.launch import LaunchPlan, Report, arguments, parse_report
@@ -36,9 +38,9 @@ from benchbox.units import NS_PER_S, format_cpu_list
 #: How long after a command's deadline the launcher itself may take to clean up.
 GRACE_S: Final = 5.0
 _READ_BYTES: Final = 64 * 1024
+_BLOCK_BYTES: Final = 512
 
 Planner = Callable[[Command, str], LaunchPlan]
-_BLOCK_BYTES: Final = 512
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class LaunchedSession:
     """Starts commands by ``launch``, each by the plan that ``planner`` makes for it and a fresh instance name.
 
     ``reads`` is what ``model.Session.reads`` answers; ``before_first`` is called before a command that starts while
-    none runs. ``link`` is how a client reaches what is started, ``account`` what ``model.Session.account`` answers.
+    none runs. ``link`` is how a client reaches what is started, ``account`` what ``model.Session.account`` answers,
+    ``own`` are the programs that a command may name.
     """
 
     def __init__(
@@ -91,8 +94,9 @@ class LaunchedSession:
         data: DataFolders | None = None,
         link: Link | None = None,
         account: tuple[Counter, ...] = (),
+        own: Programs | None = None,
     ) -> None:
-        self._data, self.link, self._account = data, link, account
+        self._data, self.link, self._account, self._own = data, link, account, own
         self._planner, self._reads, self._before_first = planner, reads, before_first
         self._lock, self._running = threading.Lock(), 0
         self._requested = requested
@@ -112,10 +116,17 @@ class LaunchedSession:
             plan = replace(self._planner(command, name), gate_fd=command.gate)
             self._running += 1
         try:
-            return LaunchedCommand(plan, self._program, self._requested, command.timeout_s, self._ended)
+            return LaunchedCommand(
+                plan, self._program, self._requested, command.timeout_s, self._ended, lambda: self._executed(command)
+            )
         except BaseException:
             self._ended()
             raise
+
+    def _executed(self, command: Command) -> dict[str, Any]:
+        """Say for the record which program it was, after the end."""
+        found = self._own.executed(command) if self._own else None
+        return {programs.KEY: found} if found else {}
 
     def _ended(self) -> None:
         with self._lock:
@@ -132,7 +143,7 @@ class LaunchedSession:
 
 
 class LaunchedCommand:
-    """One running ``launch``."""
+    """One running ``launch``; ``tell`` is asked at its end what else is to be said of it in ``applied``."""
 
     def __init__(
         self,
@@ -141,8 +152,9 @@ class LaunchedCommand:
         requested: Requested,
         timeout_s: float,
         ended: Callable[[], None] = lambda: None,
+        tell: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        self._ended = ended
+        self._ended, self._tell = ended, tell
         plan = replace(plan, deadline_ms=max(1, round(timeout_s * 1000)))
         self._plan, self._requested, self._killed = plan, requested, False
         self._deadline_ns = monotonic_ns() + round((timeout_s + GRACE_S) * NS_PER_S)
@@ -181,7 +193,8 @@ class LaunchedCommand:
             return Outcome("failed", self._without_report(error), output_tail=bytes(self._output))
         if report.requested_ns and self._plan.gate_fd is None:
             spawn_ns = report.requested_ns - self._asked_ns
-        return outcome(report, self._plan, self._requested, spawn_ns, bytes(self._output))
+        found = outcome(report, self._plan, self._requested, spawn_ns, bytes(self._output))
+        return replace(found, applied={**found.applied, **self._tell()})
 
     def kill(self) -> None:
         self._killed = True
@@ -266,6 +279,13 @@ def outcome(
     )
 
 
+def _own_counters(report: Report) -> tuple[Counter, ...]:
+    if "read_blocks" not in report.applied:
+        return ()
+    read_bytes = int(report.applied["read_blocks"]) * _BLOCK_BYTES
+    return (Counter(PROCESS_READ, read_bytes, "B", "wait4 ru_inblock: the command and all that it waited for"),)
+
+
 def _applied(report: Report) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if report.applied.get("cpus"):
@@ -278,13 +298,6 @@ def _applied(report: Report) -> dict[str, Any]:
         found["user"] = _user(report.applied.get("users"))
     if "namespaces" in report.applied:
         found["namespaces"] = report.applied["namespaces"].split()
-def _own_counters(report: Report) -> tuple[Counter, ...]:
-    if "read_blocks" not in report.applied:
-        return ()
-    read_bytes = int(report.applied["read_blocks"]) * _BLOCK_BYTES
-    return (Counter(PROCESS_READ, read_bytes, "B", "wait4 ru_inblock: the command and all that it waited for"),)
-
-
     return found
 
 

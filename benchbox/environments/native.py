@@ -16,6 +16,7 @@ from benchbox.environments.data import DataFolders
 from benchbox.environments.launched import LaunchedSession, Requested, choose_cpus, instance_limits
 from benchbox.environments.linked import LINK_DESCRIPTION, LinkChoice, offered_link, open_link, told_link
 from benchbox.environments.stored import IMAGE, stored
+from benchbox.images.programs import Programs
 from benchbox.linux import cgroups, mounts
 from benchbox.linux.launch import LaunchPlan, Root
 from benchbox.model import Availability, Command, EnvironmentSpec, Image, Resources, Session, Workspace
@@ -62,7 +63,7 @@ class Native:
             applied = {"root": "read-only bind, chroot", "cgroups": layout.mode} | told_link(link)
             yield LaunchedSession(
                 plan, Requested.of(limits, cpus), applied, cpus,
-                reads=(image.root,), before_first=lambda: _renew_tmp(root), data=data, link=link,
+                reads=(image.root,), before_first=lambda: _renew_tmp(root), data=data, link=link, own=Programs(image),
                 account=(stored(IMAGE, image.root, "the image's folder"),),
             )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import IO, Any
 
 from benchbox.errors import EnvironmentFailure
 from benchbox.linux import syscalls
+from benchbox.units import format_cpu_list, parse_cpu_list
 
 _TAIL_CHARACTERS = 2000
 _FOLLOWED_LINES = 200
@@ -127,6 +129,16 @@ def spawn(
         )
     except OSError as error:
         raise EnvironmentFailure(f"{argv[0]}: {error.strerror}") from error
+
+
+def thread_cpus(pid: int) -> set[str]:
+    """Return the lists of CPUs on which the threads of ``pid`` may run, each once; empty if it has gone."""
+    found: set[str] = set()
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        with contextlib.suppress(OSError):
+            lists = re.findall(r"^Cpus_allowed_list:\s*(\S+)$", status.read_text(), re.MULTILINE)
+            found.update(format_cpu_list(parse_cpu_list(text)) for text in lists)
+    return found
 
 
 def describe_status(status: int) -> str:

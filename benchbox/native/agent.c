@@ -17,6 +17,7 @@
  *                   X         the command was executed: its first instruction is still to come
  *                   D fields  the command has ended: exit_code or signal, resource use, guest durations in ns
  *                   O fields  end of output: how many bytes went to benchbox.output; what the guest saw of its hardware
+ *                             and its kernel's settings; program and sha256 of the file that was executed
  *                   F text    the command could not be run
  *
  * The command writes its ready byte to benchbox.ready itself. The agent gives up (a line on the console, power-off)
@@ -89,7 +90,7 @@ struct request {
 };
 
 struct fields {
-    char text[2048];
+    char text[16384];
     size_t length;
 };
 
@@ -652,9 +653,153 @@ static void add_text(struct fields *fields, const char *key, const char *value)
     if (length > 0 && (size_t)length < room) fields->length += (size_t)length + 1;
 }
 
-static void report_output(const struct relay *relay)
+/* What the processor can do, as the kernel found it: one line of /proc/cpuinfo ("flags", on arm64 "Features"). */
+static void add_cpu_flags(struct fields *fields)
 {
-    struct fields fields = {.length = 0};
+    static char text[16384];
+    if (!read_text("/image/proc/cpuinfo", text, sizeof text)) return;
+    char *line = strstr(text, "\nflags");
+    if (!line) line = strstr(text, "\nFeatures");
+    char *value = line ? strchr(line, ':') : NULL;
+    if (!value) return;
+    value[strcspn(value, "\n")] = 0;
+    add_text(fields, "cpu_flags", value + 1 + strspn(value + 1, " "));
+}
+
+static void add_mitigations(struct fields *fields)
+{
+    struct dirent **entries;
+    int count = scandir("/sys/devices/system/cpu/vulnerabilities", &entries, is_visible, alphasort);
+    for (int index = 0; index < count; index++) {
+        char path[320], key[280], text[256];
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/vulnerabilities/%s", entries[index]->d_name);
+        snprintf(key, sizeof key, "mitigation.%s", entries[index]->d_name);
+        if (read_text(path, text, sizeof text)) add_text(fields, key, text);
+    }
+}
+
+/* Time, in clock ticks, in which a CPU of this guest had work and did not run: the eighth number of /proc/stat. */
+static void add_steal(struct fields *fields)
+{
+    char text[512];
+    long long ticks;
+    if (!read_text("/image/proc/stat", text, sizeof text)) return;
+    if (sscanf(text, "cpu %*d %*d %*d %*d %*d %*d %*d %lld", &ticks) != 1) return;
+    add_field(fields, "steal_ms", ticks * 1000 / sysconf(_SC_CLK_TCK));
+}
+
+/* ---- the program that was executed -------------------------------------------------------------------------------- */
+
+/* FIPS 180-4, SHA-256. */
+struct sha256 {
+    uint32_t state[8];
+    uint8_t block[64];
+    uint64_t length;
+};
+
+static const uint32_t sha256_start[8] = {
+    0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
+};
+static const uint32_t sha256_constants[64] = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
+};
+
+static uint32_t rotated(uint32_t word, int bits)
+{
+    return word >> bits | word << (32 - bits);
+}
+
+static void sha256_block(uint32_t state[8], const uint8_t block[64])
+{
+    uint32_t schedule[64], v[8];
+    for (int t = 0; t < 64; t++) {
+        const uint8_t *at = block + 4 * t;
+        if (t < 16) {
+            schedule[t] = (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+            continue;
+        }
+        uint32_t old = schedule[t - 15], young = schedule[t - 2];
+        schedule[t] = schedule[t - 16] + (rotated(old, 7) ^ rotated(old, 18) ^ old >> 3) + schedule[t - 7] +
+                      (rotated(young, 17) ^ rotated(young, 19) ^ young >> 10);
+    }
+    memcpy(v, state, sizeof v);
+    for (int t = 0; t < 64; t++) {
+        uint32_t chosen = (v[4] & v[5]) ^ (~v[4] & v[6]), majority = (v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]);
+        uint32_t first = v[7] + (rotated(v[4], 6) ^ rotated(v[4], 11) ^ rotated(v[4], 25)) + chosen +
+                         sha256_constants[t] + schedule[t];
+        uint32_t second = (rotated(v[0], 2) ^ rotated(v[0], 13) ^ rotated(v[0], 22)) + majority;
+        memmove(v + 1, v, 7 * sizeof *v);
+        v[4] += first;
+        v[0] = first + second;
+    }
+    for (int i = 0; i < 8; i++) state[i] += v[i];
+}
+
+static void sha256_add(struct sha256 *sum, const uint8_t *bytes, size_t length)
+{
+    for (size_t done = 0; done < length; done++) {
+        sum->block[sum->length++ % 64] = bytes[done];
+        if (sum->length % 64 == 0) sha256_block(sum->state, sum->block);
+    }
+}
+
+static void sha256_text(struct sha256 *sum, char text[65])
+{
+    uint64_t bits = sum->length * 8;
+    uint8_t length[8];
+    for (int byte = 0; byte < 8; byte++) length[byte] = (uint8_t)(bits >> (56 - 8 * byte));
+    sha256_add(sum, (const uint8_t[]){0x80}, 1);
+    while (sum->length % 64 != 56) sha256_add(sum, (const uint8_t[]){0}, 1);
+    sha256_add(sum, length, sizeof length);
+    for (int word = 0; word < 8; word++) snprintf(text + 8 * word, 9, "%08x", sum->state[word]);
+}
+
+static int sha256_file(const char *path, char text[65])
+{
+    static uint8_t bytes[65536];
+    struct sha256 sum = {.length = 0};
+    ssize_t got;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    memcpy(sum.state, sha256_start, sizeof sum.state);
+    while ((got = read(fd, bytes, sizeof bytes)) > 0) sha256_add(&sum, bytes, (size_t)got);
+    close(fd);
+    sha256_text(&sum, text);
+    return got == 0;
+}
+
+/* Say of the command's file, as it is inside the image, its path without links and its sum. The image is read-only and
+ * the command has ended. One that was looked for in PATH is not told. */
+static void add_program(struct fields *fields, const struct request *request)
+{
+    struct program { char path[4096], sum[65]; } found;
+    int ends[2];
+    if (!strchr(request->argv[0], '/') || pipe2(ends, O_CLOEXEC)) return;
+    pid_t child = fork();
+    if (child == 0) {
+        memset(&found, 0, sizeof found);
+        if (chroot("/image") || chdir(request->cwd) || !realpath(request->argv[0], found.path)) _exit(1);
+        _exit(!sha256_file(found.path, found.sum) || !write_all(ends[1], &found, sizeof found));
+    }
+    close(ends[1]);
+    if (child > 0 && read_all(ends[0], &found, sizeof found)) {
+        add_text(fields, "program", found.path);
+        add_text(fields, "sha256", found.sum);
+    }
+    close(ends[0]);
+    if (child > 0) waitpid(child, NULL, 0);
+}
+
+static void report_output(const struct relay *relay, const struct request *request)
+{
+    static struct fields fields;
     struct sysinfo memory;
     char text[64];
     sysinfo(&memory);
@@ -667,6 +812,11 @@ static void report_output(const struct relay *relay)
         add_text(&fields, "clocksource", text);
     hypervisor(text);
     if (*text) add_text(&fields, "hypervisor", text);
+    if (read_text("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text)) add_text(&fields, "huge_pages", text);
+    add_cpu_flags(&fields);
+    add_mitigations(&fields);
+    add_steal(&fields);
+    add_program(&fields, request);
     send_frame('O', fields.text, fields.length);
 }
 
@@ -694,7 +844,7 @@ static void run(struct request *request, int output, struct fields *durations)
     relay.to = output;
     watch(child, signals, &relay, executed_ns, durations);
     flush_output(&relay);
-    report_output(&relay);
+    report_output(&relay, request);
 }
 
 /* ---- main ------------------------------------------------------------------------------------------------------- */

@@ -254,13 +254,14 @@ def _add_environment(root: Element, environment: Mapping[str, str]) -> None:
 
 def read_back(live_xml: str) -> dict[str, Any]:
     """Return what libvirt says of a live domain: keys ``domain_type``, ``machine``, ``cpu_mode``, ``cpu_model``,
-    ``memory_bytes``, ``vcpus``, ``vcpu_cpus`` (kernel CPU list), ``kernel``, ``cmdline``, ``emulator``, ``firmware``
-    (None: the machine's own), ``nics`` and ``extra_disks`` (what each is, without what differs between guests),
-    ``root_disk`` (the same of the disk that the root is on), ``root_disk_file`` and ``data_disk`` (the same of the disk
-    of /data, None: there is none)."""
+    ``memory_bytes``, ``balloon``, ``vcpus``, ``vcpu_cpus`` (kernel CPU list), ``kernel``, ``cmdline``, ``emulator``,
+    ``firmware`` (None: the machine's own), ``nics`` and ``extra_disks`` (what each is, without what differs between
+    guests), ``root_disk`` (the same of the disk that the root is on), ``root_disk_file`` and ``data_disk`` (the same of
+    the disk of /data, None: there is none)."""
     root = ElementTree.fromstring(live_xml)
     memory = root.find("memory")
     machine, cpu, vcpu = root.find("os/type"), root.find("cpu"), root.find("vcpu")
+    balloon = root.find("devices/memballoon")
     return {
         "domain_type": root.get("type"),
         "machine": None if machine is None else machine.get("machine"),
@@ -272,6 +273,7 @@ def read_back(live_xml: str) -> dict[str, Any]:
         "emulator": root.findtext("devices/emulator"),
         "cpu_model": root.findtext("cpu/model"),
         "kernel": root.findtext("os/kernel"),
+        "balloon": "none" if balloon is None else balloon.get("model"),
         "firmware": root.findtext("os/loader"),
         "nics": [_nic_text(card) for card in root.findall("devices/interface")],
         "extra_disks": [_disk_text(disk) for disk in root.findall("devices/disk") if not _is_ours(disk)],

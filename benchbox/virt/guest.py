@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 from benchbox.errors import BenchboxError
-from benchbox.linux import cgroups
+from benchbox.linux import cgroups, processes
 from benchbox.linux.cgroups import Layout
 from benchbox.linux.clock import monotonic_ns
 from benchbox.model import Outcome
@@ -304,8 +304,11 @@ class Guest:
         self._seen.kvm_enabled = bool(kvm["enabled"] and kvm["present"]) if kvm else None
 
     def _look_at_qemu(self) -> None:
-        """See what it has read from devices."""
+        """See on which CPUs its threads may run, wherever they were put, and what it has read from devices."""
+        if not self._plan.groups:
+            return
         pids = {pid for group in self._plan.groups for pid in cgroups.processes(group.path)}
+        self._seen.thread_cpus = tuple(sorted({cpus for pid in pids for cpus in processes.thread_cpus(pid)}))
         self._seen.process_io = _text_of(f"/proc/{min(pids)}/io") if pids else None
 
     def _ping_or_quit(self) -> None:

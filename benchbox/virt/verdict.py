@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from benchbox.images import programs
 from benchbox.linux import cgroups
 from benchbox.linux.cgroups import CgroupPlan
 from benchbox.linux.processes import describe_status
@@ -19,6 +20,10 @@ ENDED_BY_US: Final = "ended by benchbox"
 
 _LIBVIRT_REMARK: Final = re.compile(r": (Domain id=\d+ is tainted|shutting down, reason=|starting up)")
 
+_MITIGATION: Final = "mitigation."
+#: What is chosen of a file such as ``always [madvise] never``.
+_CHOSEN: Final = re.compile(r"\[(\w+)\]")
+
 #: CPUID leaf 0x40000000 of a guest under KVM.
 _KVM_SIGNATURE: Final = "KVMKVMKVM"
 
@@ -29,7 +34,8 @@ class Observed:
 
     ``failure`` is the first thing that went wrong, ``device_stat`` what the order's file said at the command's end.
     ``live`` is what libvirt says of the running domain, ``kvm_enabled`` what QEMU itself says of KVM; empty and None
-    until they are asked. ``process_io`` is what /proc/PID/io says of QEMU, None where it was not found.
+    until they are asked. ``thread_cpus`` are the CPU lists of QEMU's threads, each once, ``process_io`` is what
+    /proc/PID/io says of it, None where it was not found.
     """
 
     requested_ns: int = 0
@@ -43,6 +49,7 @@ class Observed:
     kvm_enabled: bool | None = None
     cgroup_texts: dict[str, str] = field(default_factory=dict)
     device_stat: str | None = None
+    thread_cpus: tuple[str, ...] | None = None
     process_io: str | None = None
 
     def stamp(self, stage: str, at_ns: int) -> None:
@@ -121,6 +128,9 @@ def _guest_counters(seen: Observed) -> Iterator[Counter]:
             yield Counter(f"guest.cpu.{name}", ended[key] / 1e9, "s", f"guest kernel, wait4 {source}")
     if "peak_rss_bytes" in ended:
         yield Counter("guest.memory.peak_rss", ended["peak_rss_bytes"], "B", "guest kernel, wait4 ru_maxrss")
+    steal_ms = seen.control.facts.get("steal_ms", "")
+    if steal_ms.isdecimal():
+        yield Counter("guest.cpu.steal", int(steal_ms) / 1000, "s", "guest kernel, /proc/stat steal, since its boot")
     moved = cgroups.parse_keyed((seen.process_io or "").replace(":", ""))
     if "read_bytes" in moved:
         yield Counter(PROCESS_READ, moved["read_bytes"], "B", "/proc/PID/io of QEMU, read_bytes")
@@ -140,19 +150,29 @@ def _applied(seen: Observed, plan: CgroupPlan) -> dict[str, Any]:
         applied["domain"] = {**seen.live, "query_kvm_enabled": seen.kvm_enabled}
     if seen.device_stat is not None:
         applied[DEVICE_STAT] = seen.device_stat
-    facts = seen.control.facts
-    if facts:
-        memory = facts.get("memory_bytes", "")
-        applied["guest"] = {
-            "memory_bytes": int(memory) if memory.isdecimal() else None,
-            "cpus_online": facts.get("cpus_online"),
-            "clocksource": facts.get("clocksource"),
-            "hypervisor": facts.get("hypervisor"),
-        }
+    if seen.thread_cpus is not None:
+        applied["thread_cpus"] = list(seen.thread_cpus)
+    if facts := seen.control.facts:
+        applied["guest"] = _guest_applied(facts)
+        if {"program", "sha256"} <= facts.keys():
+            applied[programs.KEY] = {"path": facts["program"], "sha256": facts["sha256"]}
     if seen.latencies_ns:
         # Half of a round trip, as for the other environments: one way is what delays a stamp.
         applied["channel_latency_ns"] = round(statistics.median(seen.latencies_ns) / 2)
     return applied
+
+
+def _guest_applied(facts: Mapping[str, str]) -> dict[str, Any]:
+    memory, pages = facts.get("memory_bytes", ""), _CHOSEN.search(facts.get("huge_pages", ""))
+    return {
+        "memory_bytes": int(memory) if memory.isdecimal() else None,
+        "cpus_online": facts.get("cpus_online"),
+        "clocksource": facts.get("clocksource"),
+        "hypervisor": facts.get("hypervisor"),
+        "cpu_flags": " ".join(sorted(facts["cpu_flags"].split())) if "cpu_flags" in facts else None,
+        "mitigations": {k.removeprefix(_MITIGATION): v for k, v in facts.items() if k.startswith(_MITIGATION)} or None,
+        "huge_pages": pages[1] if pages else None,
+    }
 
 
 def _judge(order: GuestOrder, seen: Observed, applied: Mapping[str, Any]) -> tuple[Status, str | None]:
@@ -217,6 +237,12 @@ def difference(order: GuestOrder, applied: Mapping[str, Any]) -> str | None:
         ("root disk", ROOT_DISK if spec.root_disk else None, live["root_disk"]),
         ("file of the root disk", spec.root_disk, live["root_disk_file"]),
         ("disk of /data", data_disk_text(spec.data_cache) if spec.data_disk else None, live["data_disk"]),
+        ("memory balloon", "none", live["balloon"]),
+        (
+            "CPUs of QEMU's threads",
+            [format_cpu_list(spec.cpus)],
+            applied.get("thread_cpus", [format_cpu_list(spec.cpus)]),
+        ),
         ("cpus", format_cpu_list(spec.cpus), applied.get("cpus", format_cpu_list(spec.cpus))),
     ]
     if guest is not None:

@@ -246,3 +246,12 @@ assert time.monotonic() < deadline and not processes.children(os.getpid())
 def test_a_subreaper_gets_the_orphans() -> None:
     """What a child leaves behind becomes this process's child and can be reaped."""
     subprocess.run([sys.executable, "-c", ORPHAN], check=True)
+
+
+def test_where_the_threads_of_a_process_may_run_is_told() -> None:
+    """Each list once; one that has gone has none."""
+    allowed = sorted(os.sched_getaffinity(0))
+    with sleeper() as process:
+        os.sched_setaffinity(process.pid, allowed[:1])
+        assert processes.thread_cpus(process.pid) == {str(allowed[0])}
+    assert processes.thread_cpus(process.pid) == set()

@@ -1,5 +1,6 @@
 """The agent's own code, compiled for the host: its frames and requests, its refusal to be anything but the first."""
 
+import hashlib
 import shutil
 import struct
 import subprocess
@@ -23,11 +24,15 @@ words = st.binary(max_size=30).map(lambda raw: raw.replace(b"\0", b""))
 @pytest.fixture(scope="module")
 def parser(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The agent's parser, reading one frame from standard input and printing what it understood, with sanitizers."""
+    return built("agent_parser.c", tmp_path_factory.mktemp("agent") / "parser")
+
+
+def built(source: str, program: Path) -> Path:
+    """Return ``program``, made of ``source`` beside this file and the agent's own code."""
     if "gcc" not in COMPILERS:
         pytest.skip("gcc is not installed")
-    program = tmp_path_factory.mktemp("agent") / "parser"
     checks = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
-    argv = ["gcc", "-std=gnu11", *checks, "-o", str(program), f'-DAGENT="{SOURCE}"', str(HERE / "agent_parser.c")]
+    argv = ["gcc", "-std=gnu11", *checks, "-o", str(program), f'-DAGENT="{SOURCE}"', str(HERE / source)]
     done = subprocess.run(argv, capture_output=True, text=True)
     if done.returncode and "sanitize" in done.stderr:
         argv = [word for word in argv if word not in checks]
@@ -115,3 +120,14 @@ def test_the_agent_compiles_without_a_warning_and_runs_only_as_the_first_process
 
     assert (done.returncode, done.stdout) == (2, "")
     assert "only as the first process" in done.stderr
+
+
+def test_the_agent_s_sum_of_a_file_is_sha256(tmp_path: Path) -> None:
+    """At every length around the ends of its blocks and of its buffer."""
+    program, file = built("agent_sum.c", tmp_path / "sum"), tmp_path / "file"
+    for length in (0, 1, 55, 56, 57, 63, 64, 65, 119, 120, 128, 65535, 65536, 65537, 200_000):
+        content = bytes(number * 7 % 251 for number in range(length))
+        file.write_bytes(content)
+        done = subprocess.run([program, file], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == hashlib.sha256(content).hexdigest(), length
+    assert subprocess.run([program, tmp_path], capture_output=True).returncode == 1

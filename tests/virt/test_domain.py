@@ -88,6 +88,7 @@ def test_what_is_asked_for_is_read_back() -> None:
         "emulator": EMULATED.emulator,
         "cpu_model": None,
         "kernel": EMULATED.kernel,
+        "balloon": "none",
         "firmware": None,
         "nics": [],
         "extra_disks": [],

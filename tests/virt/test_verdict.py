@@ -31,6 +31,7 @@ def test_a_good_guest_is_ok() -> None:
     assert outcome.applied["channel_latency_ns"] == 1
     assert outcome.applied["guest"] == {
         "memory_bytes": 228999168, "cpus_online": "0", "clocksource": "tsc", "hypervisor": "TCGTCGTCGTCG",
+        "cpu_flags": None, "mitigations": None, "huge_pages": None,
     }  # fmt: skip
     assert outcome.flags == {"accelerator": "tcg"}
 
@@ -225,3 +226,42 @@ def test_a_tap_that_is_not_on_the_domain_is_seen() -> None:
     assert "network cards" in str(verdict.outcome(order, observed(), NO_GROUPS).reason)
     live = {**LIVE, "nics": [TAP]}
     assert verdict.outcome(order, observed(live=live), NO_GROUPS).status == "ok"
+
+
+def test_what_a_guest_says_of_its_host_s_settings_is_on_record() -> None:
+    """By its own kernel: what is done about weaknesses, what programs may compute with, who had its time."""
+    facts = {
+        **FACTS, "cpu_flags": "sse2 avx aes", "mitigation.meltdown": "Mitigation: PTI", "steal_ms": "1500",
+        "huge_pages": "always [madvise] never", "program": "/bin/ready", "sha256": "a" * 64,
+    }  # fmt: skip
+    outcome = judge(control=Control(executed=True, ended={"exit_code": 0}, facts=facts), process_io="read_bytes: 4096")
+    guest = outcome.applied["guest"]
+    assert (guest["cpu_flags"], guest["huge_pages"]) == ("aes avx sse2", "madvise")
+    assert guest["mitigations"] == {"meltdown": "Mitigation: PTI"}
+    assert outcome.applied["program"] == {"path": "/bin/ready", "sha256": "a" * 64}
+    counters = {counter.name: counter.value for counter in outcome.counters}
+    assert (counters["guest.cpu.steal"], counters["process.read"]) == (1.5, 4096)
+
+
+@pytest.mark.parametrize("thread_cpus", [("0-1", "1"), ("0",), ()])
+def test_a_thread_of_qemu_that_may_run_elsewhere_makes_the_sample_invalid(thread_cpus: tuple[str, ...]) -> None:
+    """Sabotage: an affinity changed behind our back; with none at all QEMU is not where it is accounted."""
+    outcome = judge(thread_cpus=thread_cpus)
+    assert outcome.status == "invalid"
+    assert f"CPUs of QEMU's threads: asked for ['1'], in force {list(thread_cpus)}" in str(outcome.reason)
+
+
+def test_a_balloon_makes_the_sample_invalid() -> None:
+    """Sabotage: libvirt's default. The host could take memory from a guest with one."""
+    outcome = judge(live={**LIVE, "balloon": "virtio"})
+    assert (outcome.status, "memory balloon" in str(outcome.reason)) == ("invalid", True)
+
+
+def test_a_guest_s_clock_moves_no_stage() -> None:
+    """Sabotage: a clock that is a year ahead, or stands still. Its durations are kept, beside those of the host."""
+    honest = judge()
+    for wrong_ns in (-1, 0, 365 * 24 * 3600 * 10**9):
+        control = Control(executed=True, ended={"exit_code": 0, "boot_ns": wrong_ns, "run_ns": wrong_ns}, facts=FACTS)
+        outcome = judge(control=control)
+        assert (outcome.status, outcome.stages, outcome.requested_ns) == ("ok", honest.stages, honest.requested_ns)
+        assert outcome.guest == {"boot": wrong_ns, "run": wrong_ns}

@@ -1,0 +1,81 @@
+"""Which program of an image a command executed, and whether it is still the one that the image was opened with.
+
+An image is compared byte by byte with its digest when it is opened. Whatever happens to a file later moves the time of
+its last change, which nobody can set (inode(7), ctime); only then is it read again.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from benchbox.errors import ImageError
+from benchbox.images.tree import content_sum, link_target
+from benchbox.model import Command, Image
+
+#: Under which a sample's ``applied`` says what was executed: ``path`` inside the image without links, ``sha256``.
+KEY: Final = "program"
+_GONE: Final = "gone"
+#: As many parts of a path, those of links included, as are followed.
+_PARTS_MAX: Final = 400
+
+
+class Programs:
+    """The programs of ``image``, from now on."""
+
+    def __init__(self, image: Image) -> None:
+        self._image, self._since_ns = image, time.time_ns()
+
+    def executed(self, command: Command) -> dict[str, str] | None:
+        """Return path and sum of the file that ``command`` names; None for a name that is looked for in PATH."""
+        name = command.argv[0]
+        if "/" not in name:
+            return None
+        try:
+            path = resolved(self._image.root, f"{command.cwd}/{name}" if not name.startswith("/") else name)
+            return {"path": path, "sha256": self._sum(path)}
+        except (OSError, ImageError):
+            return {"path": name, "sha256": _GONE}
+
+    def _sum(self, path: str) -> str:
+        file = self._image.root / path.lstrip("/")
+        known = self._image.executables.get(path)
+        return known if known and file.stat().st_ctime_ns <= self._since_ns else content_sum(file)
+
+
+def resolved(root: Path, path: str) -> str:
+    """Return ``path``, a file inside ``root``, with all links followed as a process in that root would.
+
+    Raises OSError where it leads to none.
+    """
+    left, done = path.split("/")[::-1], Path("/")
+    for _ in range(_PARTS_MAX):
+        if not left:
+            return str(done)
+        part = left.pop()
+        here = done.parent if part == ".." else done / part
+        if not stat.S_ISLNK(os.lstat(root / here.relative_to("/")).st_mode):
+            done = here
+            continue
+        target = link_target(root / here.relative_to("/"))
+        done = Path("/") if target.startswith("/") else done
+        left += target.split("/")[::-1]
+    raise OSError(f"{path}: too many links")
+
+
+def objection(applied: Mapping[str, Any], executables: Mapping[str, str]) -> str | None:
+    """Say what was executed in place of the image's own program; None where it was that, or nothing says so. Pure.
+
+    Of several instances that differ every one is looked at.
+    """
+    told = applied.get(KEY)
+    for each in told if isinstance(told, list) else [told]:
+        if not isinstance(each, Mapping):
+            continue
+        own = executables.get(each["path"])
+        if own and each["sha256"] != own:
+            found = f"sha256 {each['sha256'][:12]}" if each["sha256"] != _GONE else "nothing any more"
+            return f"another program was executed: {each['path']} is {found}, the image's is sha256 {own[:12]}"
+    return None
