@@ -298,6 +298,28 @@ def test_the_numbers_of_the_statistics_are_those_of_the_code() -> None:
     assert f"above {statistics.OUTLIER_LIMIT}" in text
 
 
+MISTAKES: Final = re.findall(
+    r"^\| (\d+) \| .+ \| .+ \| .+ \| (.+) \|$",
+    section("measuring.md", "Mistakes that are guarded against"),
+    re.MULTILINE,
+)
+
+
+def test_every_mistake_has_its_number() -> None:
+    """All fifteen have a row."""
+    assert [int(number) for number, _ in MISTAKES] == list(range(1, 16))
+
+
+@pytest.mark.parametrize("shown", [shown for _, shown in MISTAKES], ids=[number for number, _ in MISTAKES])
+def test_every_test_that_shows_a_guard_is_there(shown: str) -> None:
+    """Each row names at least one, by file and function."""
+    named = [name.partition("::") for name in _CODE.findall(shown)]
+    assert named
+    for file, _, function in named:
+        tree = ast.parse((PROJECT / "tests" / file).read_bytes())
+        assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{file}::{function}"
+
+
 # --- architecture.md and security.md ---------------------------------------------------------------------------------
 
 

@@ -168,6 +168,7 @@ def test_an_arm_server_is_described(tmp_path: Path) -> None:
         {f"{CPU}/online": "0\n"},
         {"sys/kernel/mm/transparent_hugepage/enabled": "[always] madvise never\n"},
         {"proc/meminfo": "MemTotal: 8000000 kB\nSwapTotal: 0 kB\n"},
+        {"sys/kernel/mm/ksm/run": "1\n"},
         {f"{CLOCK}/current_clocksource": "kvm-clock\n"},
         {"proc/cpuinfo": GUEST["proc/cpuinfo"].replace("avx2", "avx")},
         {"proc/cpuinfo": GUEST["proc/cpuinfo"].replace("0x1000065", "0x1000066")},
