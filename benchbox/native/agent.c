@@ -718,13 +718,12 @@ static uint32_t rotated(uint32_t word, int bits)
 
 static void sha256_block(uint32_t state[8], const uint8_t block[64])
 {
-    uint32_t schedule[64], v[8];
-    for (int t = 0; t < 64; t++) {
-        const uint8_t *at = block + 4 * t;
-        if (t < 16) {
-            schedule[t] = (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
-            continue;
-        }
+    uint32_t schedule[64] = {0}, v[8];
+    for (int t = 0; t < 16; t++) {
+        schedule[t] = (uint32_t)block[4 * t] << 24 | (uint32_t)block[4 * t + 1] << 16 |
+                      (uint32_t)block[4 * t + 2] << 8 | block[4 * t + 3];
+    }
+    for (int t = 16; t < 64; t++) {
         uint32_t old = schedule[t - 15], young = schedule[t - 2];
         schedule[t] = schedule[t - 16] + (rotated(old, 7) ^ rotated(old, 18) ^ old >> 3) + schedule[t - 7] +
                       (rotated(young, 17) ^ rotated(young, 19) ^ young >> 10);
