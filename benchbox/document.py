@@ -18,6 +18,7 @@ KeyPath = tuple[str | int, ...]
 
 MAX_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 24
+_TOO_DEEP: Final = f"nested deeper than {MAX_DEPTH} levels"
 #: What is wrong with a file that says nothing.
 EMPTY: Final = "the file is empty"
 
@@ -122,7 +123,7 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, key)
         if len(key) >= MAX_DEPTH:
-            raise _StopReading(Problem(_line(event), key[:3], f"nested deeper than {MAX_DEPTH} levels"))
+            raise _StopReading(Problem(_line(event), key[:3], _TOO_DEEP))
         return self._mapping(key) if isinstance(event, yaml.MappingStartEvent) else self._list(key)
 
     def _mapping(self, key: KeyPath) -> dict[str, Any]:
@@ -190,6 +191,9 @@ def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     what = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
     line = mark.line + 1 if mark else 1
+    if "nesting depth" in what:
+        # libyaml from 0.2.6 on has a limit of its own, which it can reach before it hands out the first event.
+        return Problem(line, (), _TOO_DEEP)
     culprit = text.splitlines()[line - 1 : line]
     tab = any(each[: len(each) - len(each.lstrip())].count("\t") for each in culprit)
     return Problem(line, (), f"not YAML: {what}", "indent with spaces, not tabs" if tab else None)
