@@ -186,7 +186,8 @@ def line_details(line: Line) -> str:
     """Return what tells a line of the overview from others of its aspect: its table's title, or else its metric."""
     if line.workload == IMAGE:
         return ""
-    return plain(line.title if line.title != line.workload else line.metric)
+    is_its_aspect = line.title == definitions.aspect(line.workload).lower()
+    return plain(line.metric if is_its_aspect else line.title)
 
 
 def entry_mark(row: Row) -> str:

@@ -128,3 +128,9 @@ def test_the_terminal_has_it_too() -> None:
     assert " ".join(lines[begin + 2].split()) == "× baseline native container vm (KVM) vm (emulated, TCG)"
     assert " ".join(lines[begin + 4].split()) == "CPU: cpu.sysbench 1,010 1/s 0.901 lower not measured 0.106"
     assert " ".join(lines[begin + 5].split()) == "Image on the disk 200 MiB 1.00 1.50 1.50"
+
+
+def test_lines_of_one_aspect_are_told_apart() -> None:
+    """By the title of their table, and by the metric where that says no more than the aspect."""
+    seen = found(workloads=("python", "cpu"))
+    assert [words.line_details(line) for line in seen.lines] == ["startup.ready", "python", "cpu.sysbench", ""]
