@@ -143,14 +143,18 @@ def install(what: Sequence[str | Path], target: Path) -> None:
     run([*pip, *for_python, "--target", target, *what], timeout_s=_MAKE_TIMEOUT_S)
 
 
-def make_job(path: Path, wheel: Path, files: Mapping[str, str]) -> None:
-    """Write the disk of a job to ``path``: the benchbox of ``wheel``, the guest's scripts, and ``files`` by name."""
+def make_job(path: Path, wheel: Path, files: Mapping[str, str | Path]) -> None:
+    """Write the disk of a job to ``path``: the benchbox of ``wheel``, the guest's scripts, and ``files`` by name, each
+    its text or where it lies."""
     work = path.with_suffix(".d")
     install(["--no-deps", wheel], work / "site")
     for source in GUEST.iterdir():
         shutil.copy(source, work / source.name)
-    for name, text in files.items():
-        (work / name).write_text(text)
+    for name, content in files.items():
+        if isinstance(content, Path):
+            shutil.copy(content, work / name)
+        else:
+            (work / name).write_text(content)
     with tarfile.open(path, "w") as archive:
         archive.add(work, ".")
     shutil.rmtree(work)

@@ -48,15 +48,15 @@ def boot(
     found: Disks,
     init: Init,
     steps: Sequence[str],
-    files: Mapping[str, str],
+    files: Mapping[str, str | Path],
     folder: Path,
     wheel: Path,
     timeout_s: float,
 ) -> Job:
     """Boot a lab guest that runs ``steps`` (shell commands) and return what it brought back into ``folder``.
 
-    ``files`` are in its /lab by name. Raises LabFailure, with the end of the console, unless it has powered itself off
-    with its results written within ``timeout_s``. QEMU is gone then, in any case.
+    ``files`` (text, or where it lies) are in its /lab by name. Raises LabFailure, with the end of the console, unless
+    it has powered itself off with its results written within ``timeout_s``. QEMU is gone then, in any case.
     """
     job, results, log = folder / "job.tar", folder / "results.tar", folder / "console"
     disks.make_job(job, wheel, {**files, "steps": "".join(f"{step}\n" for step in steps)})

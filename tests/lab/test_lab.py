@@ -18,7 +18,7 @@ from benchbox.linux import processes
 from benchbox.model import STAGES
 from benchbox.record import CounterValue, Manifest, Sample
 from tests.conftest import skip_unless_available
-from tests.lab import disks, machine
+from tests.lab import disks, machine, tools
 from tests.lab.disks import Disks
 from tests.lab.machine import Init, Job, LabFailure
 
@@ -48,6 +48,8 @@ def command(argv: str) -> dict[str, Any]:
     return {"name": "command", "argv": argv, "signals_ready": False}
 
 
+#: The image of ``work``.
+TOOLS: Final = "tools.tar"
 KVM: Final = {"kind": "vm", "label": "vm-kvm", "accelerator": "kvm", **PATIENT}
 AUTO: Final = {"kind": "vm", "label": "vm-auto", "accelerator": "auto", **PATIENT}
 FILES: Final = {
@@ -57,6 +59,16 @@ FILES: Final = {
     "pids.yaml": scenario("pids", resources={"cpus": 1, "memory": "64MiB", "pids": 5}, workloads=[command(MANY)]),
     "quota.yaml": scenario("quota", resources={"cpus": 1, "memory": "64MiB", "cpu_quota": 0.5}),
     "killed.yaml": scenario("killed", environments=[AUTO]),
+    "work.yaml": scenario(
+        "work",
+        image={"tar": f"/lab/{TOOLS}"},
+        timeout_s=180,
+        environments=["native", {"kind": "container", "layer": "disk"}, {**KVM, "disk_cache": "none"}],
+        workloads=[
+            {"name": "cpu", "tool": "sha256"},
+            {"name": "disk", "rw": "randwrite", "size_mib": 8, "seconds": 1},
+        ],
+    ),
 }
 
 
@@ -69,6 +81,7 @@ def steps(init: Init) -> dict[str, str]:
     if init == "systemd":
         found["plain"] = f"{BENCHBOX} /lab/place.yaml --results plain"
     else:
+        found["work"] = f"{BENCHBOX} /lab/work.yaml --results work"
         found["killed"] = "python3 /lab/kill-worker run /lab/killed.yaml --results killed"
     return {**found, "modules": "cat /proc/modules", "after": "sh /lab/state"}
 
@@ -118,14 +131,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return disks.wheel(tmp_path_factory.mktemp("wheel"))
 
 
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tools.archive(tmp_path_factory.mktemp("tools") / TOOLS)
+
+
 @pytest.fixture(scope="module", params=["bare", "systemd"])
 def host(
-    request: pytest.FixtureRequest, found: Disks, wheel: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, found: Disks, wheel: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Host]:
     """Each of the two hosts, booted once for all tests; who else measures on this one does not matter to it."""
     init: Init = request.param
     folder = tmp_path_factory.mktemp(init)
-    job = machine.boot(found, init, list(steps(init).values()), FILES, folder, wheel, DEADLINE_S)
+    job = machine.boot(found, init, list(steps(init).values()), {**FILES, TOOLS: archive}, folder, wheel, DEADLINE_S)
     assert not processes.with_argument(str(folder)), "the lab's own QEMU is still there"
     print(f"{init}: {job.took_s:.0f} s; " + ", ".join(f"{step.command}: {step.took_s:.0f} s" for step in job.steps))
     yield Host(init, job)
@@ -180,6 +198,31 @@ def test_each_guest_says_itself_that_it_runs_on_kvm(host: Host, label: str) -> N
         assert tuple(sample.stages) == tuple(name for name in STAGES if name in sample.stages)
         assert {"cgroups", "started", "agent", "exec", "ready", "exited", "cleaned"} == set(sample.stages)
         assert list(sample.stages.values()) == sorted(sample.stages.values())
+
+
+def test_a_cpu_and_a_disk_are_measured_on_kvm(host: Host) -> None:
+    """Tools of the distribution, natively, in a container and in a guest that kvm_amd runs, from one image; what was
+    written reached the guest's virtio disk and the device behind it."""
+    if host.init == "systemd":
+        pytest.skip("one host is enough")
+    step = host.step("work")
+    assert step.status == 0, step.err
+    _, samples = host.run("work")
+    assert [(item.status, item.reason) for item in samples] == [("ok", None)] * 6
+    found = {(item.environment, item.workload): item for item in samples}
+    for label in ("native", "container", "vm-kvm"):
+        cpu, disk = found[label, "cpu"], found[label, "disk"]
+        assert cpu.metrics["cpu.sha256"].value > 0
+        assert disk.metrics["disk.write.iops"].value > 0
+        assert disk.metrics["disk.write.on_device"].value > 0.9
+        rate, writes = cpu.metrics["cpu.sha256"].value, disk.metrics["disk.write.iops"].value
+        print(f"{label}: SHA-256 of {rate:.3g} B/s, {writes:.3g} writes/s")
+    for workload in ("cpu", "disk"):
+        sample = found["vm-kvm", workload]
+        assert sample.flags["accelerator"] == "kvm"
+        assert sample.applied["domain"]["query_kvm_enabled"] is True
+        assert sample.applied["guest"]["hypervisor"] == "KVMKVMKVM"
+    assert "vm-kvm (KVM)" in step.out
 
 
 def test_the_proof_is_made_once(host: Host) -> None:
