@@ -279,11 +279,21 @@ def outcome(
     )
 
 
+#: What ``launch`` knows of the command by wait4(2): its word, the counter, its unit, the field, how much one is.
+_OF_USAGE: Final = (
+    ("read_blocks", PROCESS_READ, "B", "ru_inblock", _BLOCK_BYTES),
+    ("voluntary_switches", "process.switches.voluntary", "1", "ru_nvcsw", 1),
+    ("involuntary_switches", "process.switches.involuntary", "1", "ru_nivcsw", 1),
+)
+
+
 def _own_counters(report: Report) -> tuple[Counter, ...]:
-    if "read_blocks" not in report.applied:
-        return ()
-    read_bytes = int(report.applied["read_blocks"]) * _BLOCK_BYTES
-    return (Counter(PROCESS_READ, read_bytes, "B", "wait4 ru_inblock: the command and all that it waited for"),)
+    told = ((name, int(report.applied[word]) * each, unit, field) for word, name, unit, field, each in _OF_USAGE
+            if word in report.applied)  # fmt: skip
+    return tuple(
+        Counter(name, value, unit, f"wait4 {field}: the command and all that it waited for")
+        for name, value, unit, field in told
+    )
 
 
 def _applied(report: Report) -> dict[str, Any]:

@@ -1038,7 +1038,8 @@ static void report_all(void)
     report_stage("cleaned", seen.cleaned_ns);
     report("applied cpus %s\napplied capabilities %llx\napplied no_new_privs %d\napplied seccomp %d\n", shared->cpus,
            (unsigned long long)shared->capabilities, shared->no_new_privs, shared->seccomp);
-    report("applied read_blocks %ld\n", seen.usage.ru_inblock);
+    report("applied read_blocks %ld\napplied voluntary_switches %ld\napplied involuntary_switches %ld\n",
+           seen.usage.ru_inblock, seen.usage.ru_nvcsw, seen.usage.ru_nivcsw);
     report_namespaces();
     if (*seen.users) report("applied users %s\n", seen.users);
     report_end();

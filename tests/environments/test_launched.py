@@ -232,6 +232,9 @@ def test_all_resources_become_limits() -> None:
 
 def test_what_the_processes_had_read_is_counted_in_bytes() -> None:
     """The kernel counts blocks of 512; an older launcher says nothing."""
-    found = judged(replace(REPORT, applied={**REPORT.applied, "read_blocks": "8"}))
-    assert {counter.name: counter.value for counter in found.counters}["process.read"] == 4096
+    usage = {"read_blocks": "8", "voluntary_switches": "3", "involuntary_switches": "1"}
+    found = judged(replace(REPORT, applied={**REPORT.applied, **usage}))
+    counted = {counter.name: counter.value for counter in found.counters}
+    assert (counted["process.read"], counted["process.switches.voluntary"]) == (4096, 3)
+    assert counted["process.switches.involuntary"] == 1
     assert "process.read" not in {counter.name for counter in judged().counters}
