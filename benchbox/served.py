@@ -47,7 +47,7 @@ class Served:
         self._timeout_s = command.timeout_s
         self._lock, self._killed = threading.Lock(), False
         self._running: list[Running] = []
-        self._server = self._started(session.start(command))
+        self._server = self._started(session.start(replace(command, serves=True)))
 
     def ready(self) -> bool:
         return self._server.ready()

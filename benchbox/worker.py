@@ -325,7 +325,7 @@ def unmet(required: Sequence[str], applied: Mapping[str, Any]) -> str | None:
 def planned_cell(cell: Cell, scenario: Scenario, available_bytes: int | None = None) -> PlannedCell:
     """Return ``cell`` as the engine needs it, on a host that has ``available_bytes`` of memory left."""
     command, parse = bound(cell.workload, spec_of(cell, scenario).params)
-    command = replace(command, timeout_s=scenario.timeout_s, serves=cell.workload in SERVING)
+    command = replace(command, timeout_s=scenario.timeout_s)
     at_once = cell.params.get(PARALLEL, 1 if command.stays else None)
     return PlannedCell(
         cell.id, cell.environment, cell.workload, cell.params, command, parse,

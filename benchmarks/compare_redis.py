@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +49,7 @@ class NoLedger:
 def by_benchbox(session: Session, asking: clients.ImageClients) -> float:
     """Return requests a second of one sample."""
     outcome = served.Served(
-        session, replace(REDIS.command(PARAMS), serves=True), lambda address: REDIS.client(PARAMS, address), asking
+        session, REDIS.command(PARAMS), lambda address: REDIS.client(PARAMS, address), asking
     ).wait()
     if outcome.status != "ok":
         raise SystemExit(f"benchbox: {outcome.reason}")
@@ -59,7 +58,7 @@ def by_benchbox(session: Session, asking: clients.ImageClients) -> float:
 
 def by_hand(root: Path, link: Link, cpus: tuple[int, int]) -> float:
     """Return requests a second of the same server and client, without benchbox between them."""
-    server_words = replace(REDIS.command(PARAMS), serves=True).argv
+    server_words = REDIS.command(PARAMS).argv
     server = start(server_words[server_words.index("--") + 1 :], root, link.namespace, cpus[1])
     try:
         wait_for(link)

@@ -51,8 +51,10 @@ class Played:
 class Session(PlayedSession):
     def __init__(self, server: Played, link: Link | None = LINK) -> None:
         self.server, self.link = server, link
+        self.started: list[Command] = []
 
     def start(self, command: Command) -> Running:
+        self.started.append(command)
         return self.server
 
 
@@ -82,6 +84,13 @@ def test_the_client_runs_while_the_server_is_there_and_then_that_is_ended() -> N
     assert log == ["client has ended", "server is ended", "server has ended"]
     assert (found.status, found.output_tail, found.stages) == ("ok", b"rate=1", SERVER.stages)
     assert clients.asked[-1] == Command(("/bin/ask", "198.18.0.2"), timeout_s=7)
+
+
+def test_what_a_client_asks_is_started_as_a_server() -> None:
+    """By that environments know who is to have their link; the rest of the command is the workload's."""
+    session = Session(Played(SERVER, [], "server", stays=True))
+    served(session, Clients(Played(client(), [], "client")))
+    assert session.started == [Command(("/bin/serve",), stays=True, timeout_s=7, serves=True)]
 
 
 def test_a_server_that_leaves_early_failed() -> None:
