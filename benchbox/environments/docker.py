@@ -74,7 +74,6 @@ _GRACE_S: Final = 10.0
 _TAG_DIGITS: Final = 32
 #: The network mode that is another container's.
 _JOINED: Final = "container:"
-_OWN: Final = "none"
 
 
 class Options(BaseModel):
@@ -156,13 +155,14 @@ def _require_ours(info: Mapping[str, Any]) -> None:
 @dataclass(frozen=True)
 class Makings(peers.Ground):
     """What all samples of a session are made of; ``fifos`` is a folder that the daemon sees as well, ``network`` what
-    the daemon calls a mode."""
+    the daemon calls a mode, ``joined`` the mode of servers where theirs is another container's."""
 
     engine: Engine
     image: str
     fifos: Path
     network: str
     data: DataFolders
+    joined: str | None = None
 
 
 def _makings(
@@ -194,7 +194,7 @@ def _linked(makings: Makings, choice: LinkChoice, stack: ExitStack) -> tuple[Mak
     if choice != "bridge":
         return makings, open_link(choice, makings.workspace)
     container, namespace = stack.enter_context(_holder(makings))
-    return replace(makings, network=f"{_JOINED}{container}"), open_link(choice, makings.workspace, namespace)
+    return replace(makings, joined=f"{_JOINED}{container}"), open_link(choice, makings.workspace, namespace)
 
 
 @contextmanager
@@ -404,7 +404,7 @@ class Instance:
         self.engine, self.name = makings.engine, f"{run}-{makings.label}-{name}"
         self._fifo_path = makings.fifos / name
         self._oom_kills = nest.oom_kills_of_host()
-        network = makings.network if command.serves or not makings.network.startswith(_JOINED) else _OWN
+        network = makings.joined if command.serves and makings.joined else makings.network
         self.config = container_config(
             command, makings.basis, makings.image, self.nest.path, network, run, self._fifo_path, data
         )
