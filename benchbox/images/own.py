@@ -30,7 +30,6 @@ PROGRAMS: Final[Mapping[str, str]] = {"bin/ready": "ready", "usr/bin/first_answe
 BASE_PACKAGES: Final = ("base-files", "libc-bin")
 PACKAGE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,127}")
 
-_HOPS_MAX: Final = 40
 _NAME_CHARACTERS: Final = 40
 
 
@@ -190,23 +189,10 @@ def _add_program(source: str, there: dict[str, Entry], path: str, content: Path)
 
 
 def resolved(path: str, there: Mapping[str, Entry]) -> str | None:
-    """Return ``path`` with all links on its way followed inside the root, as a process in it would; it need not be
-    there. None where that has no end."""
-    left, done = [part for part in reversed(path.split("/")) if part], ""
-    for _ in range(_HOPS_MAX * 8):
-        if not left:
-            return done
-        part = left.pop()
-        if part in ("", "."):
-            continue
-        if part == "..":
-            done = done.rpartition("/")[0]
-            continue
-        here = f"{done}/{part}".lstrip("/")
+    """Return ``path`` as ``tree.followed`` does, among the entries ``there``; it need not be one of them."""
+
+    def target(here: str) -> str | None:
         entry = there.get(here)
-        if entry is None or not stat.S_ISLNK(entry.mode):
-            done = here
-            continue
-        done = "" if entry.target.startswith("/") else done
-        left += reversed(entry.target.split("/"))
-    return None
+        return entry.target if entry and stat.S_ISLNK(entry.mode) else None
+
+    return tree.followed(path, target)

@@ -4,7 +4,6 @@ An image is compared byte by byte with its digest when it is opened. Whatever ha
 its last change, which nobody can set (inode(7), ctime); only then is it read again.
 """
 
-import os
 import stat
 import time
 from collections.abc import Mapping
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchbox.errors import ImageError
-from benchbox.images.tree import content_sum, link_target
+from benchbox.images import tree
 from benchbox.model import Command, Image
 
 #: Under which a sample's ``applied`` says what was executed: ``path`` inside the image without links, ``sha256``.
 KEY: Final = "program"
 _GONE: Final = "gone"
-#: As many parts of a path, those of links included, as are followed.
-_PARTS_MAX: Final = 400
 
 
 class Programs:
@@ -42,7 +39,7 @@ class Programs:
     def _sum(self, path: str) -> str:
         file = self._image.root / path.lstrip("/")
         known = self._image.executables.get(path)
-        return known if known and file.stat().st_ctime_ns <= self._since_ns else content_sum(file)
+        return known if known and file.stat().st_ctime_ns <= self._since_ns else tree.content_sum(file)
 
 
 def resolved(root: Path, path: str) -> str:
@@ -50,19 +47,15 @@ def resolved(root: Path, path: str) -> str:
 
     Raises OSError where it leads to none.
     """
-    left, done = path.split("/")[::-1], Path("/")
-    for _ in range(_PARTS_MAX):
-        if not left:
-            return str(done)
-        part = left.pop()
-        here = done.parent if part == ".." else done / part
-        if not stat.S_ISLNK(os.lstat(root / here.relative_to("/")).st_mode):
-            done = here
-            continue
-        target = link_target(root / here.relative_to("/"))
-        done = Path("/") if target.startswith("/") else done
-        left += target.split("/")[::-1]
-    raise OSError(f"{path}: too many links")
+
+    def target(here: str) -> str | None:
+        place = root / here
+        return tree.link_target(place) if stat.S_ISLNK(place.lstat().st_mode) else None
+
+    found = tree.followed(path, target)
+    if found is None:
+        raise OSError(f"{path}: too many links")
+    return f"/{found}"
 
 
 def objection(applied: Mapping[str, Any], executables: Mapping[str, str]) -> str | None:

@@ -7,7 +7,7 @@ every time is ``MTIME_S``.
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -16,6 +16,8 @@ from benchbox.errors import ImageError
 
 #: The modification time of everything in an image (2020-01-01 UTC): the same input gives the same bytes.
 MTIME_S: Final = 1_577_836_800
+#: As many parts of a path, those of links included, as are followed.
+_PARTS_MAX: Final = 320
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,32 @@ def _scan_entry(path: Path, root: Path) -> Entry:
 def link_target(path: Path) -> str:
     """Return what the symbolic link ``path`` says, letter by letter: Path.readlink would tidy it."""
     return os.readlink(path)  # noqa: PTH115
+
+
+def followed(path: str, target: Callable[[str], str | None]) -> str | None:
+    """Return ``path``, relative to a root, with all links on its way followed inside it, as a process in it would.
+
+    ``target`` says what the link at a path inside the root says, None where there is no link. None for links that have
+    no end.
+    """
+    left, done = path.split("/")[::-1], ""
+    for _ in range(_PARTS_MAX):
+        if not left:
+            return done
+        part = left.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            done = done.rpartition("/")[0]
+            continue
+        here = f"{done}/{part}".lstrip("/")
+        leads_to = target(here)
+        if leads_to is None:
+            done = here
+            continue
+        done = "" if leads_to.startswith("/") else done
+        left += leads_to.split("/")[::-1]
+    return None
 
 
 def _raise(error: OSError) -> None:
