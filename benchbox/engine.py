@@ -14,7 +14,18 @@ from typing import Any, Final, Literal, Protocol
 from benchbox import together
 from benchbox.caches import Seen, refilled
 from benchbox.images import programs
-from benchbox.model import HEADLINE_METRICS, Command, Counter, Metric, NotDone, Outcome, Running, Session, Status
+from benchbox.model import (
+    HEADLINE_METRICS,
+    Command,
+    Counter,
+    Metric,
+    NotDone,
+    Outcome,
+    Running,
+    Session,
+    Status,
+    headline_metric,
+)
 from benchbox.record import AbandonedCell, CounterValue, Instance, Iterations, MetricValue, Sample
 from benchbox.served import ClientCommand, Clients, Served
 from benchbox.together import Sight, Together
@@ -312,9 +323,8 @@ def _throttled(counters: Sequence[Counter]) -> bool:
 
 
 def _headline(sample: Sample) -> dict[str, Any] | None:
-    """Return what ``sample`` is about, as ``analysis.samples.primary_metric`` has it; None where it has no metric."""
-    own = (name for name in sample.metrics if not name.startswith(("startup.", "parallel.")))
-    name = next((name for name in (*HEADLINE_METRICS, *own) if name in sample.metrics), None)
+    """Return what ``sample`` is about; None where it has no such metric."""
+    name = headline_metric(list(sample.metrics))
     if name is None:
         return None
     return {"metric": name, "value": sample.metrics[name].value, "unit": sample.metrics[name].unit}

@@ -4,7 +4,7 @@ Environments and workloads never import each other: they meet in ``Command`` (wh
 (what came of it). Standard library only: this module is imported by every process benchbox starts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,9 @@ HEADLINE_METRICS: Final = (
     "parallel.all_ready",
 )  # fmt: skip
 
+#: How the names of metrics begin that any workload may have.
+_OF_EVERY_WORKLOAD: Final = ("startup.", "parallel.")
+
 #: Metrics that are counted, not sampled: they have neither interval nor verdict.
 EXACT: Final = "size."
 
@@ -43,8 +46,18 @@ DEVICE_STAT: Final = "device_stat"
 #: The counter of what the processes of a sample had read from block devices themselves, whoever else read the same.
 PROCESS_READ: Final = "process.read"
 
+#: The counter of an environment's account that says what the image takes on the disk as it runs it.
+IMAGE_STORED: Final = "image.stored"
+
 #: How much of a workload's output and of a guest's console is kept, from the end.
 OUTPUT_TAIL_BYTES: Final = 64 * 1024
+
+
+def headline_metric(names: Sequence[str]) -> str | None:
+    """Return which of the metrics ``names`` a sample is about: the first of HEADLINE_METRICS, else the first that is
+    the workload's own; None where there is neither."""
+    own = (name for name in names if not name.startswith(_OF_EVERY_WORKLOAD))
+    return next((name for name in (*HEADLINE_METRICS, *own) if name in names), None)
 
 
 @dataclass(frozen=True)

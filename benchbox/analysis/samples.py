@@ -6,22 +6,19 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from benchbox.model import HEADLINE_METRICS, STAGES
+from benchbox.model import STAGES, headline_metric
 from benchbox.record import Sample
 
 DEFAULT_METRIC: Final = "startup.ready"
 
-_OF_EVERY_WORKLOAD: Final = ("startup.", "parallel.")
 _STAGE_POSITION: Final = {name: position for position, name in enumerate(STAGES)}
 
 
 def primary_metric(samples: Iterable[Sample], default: str = DEFAULT_METRIC) -> str:
-    """Return the metric that ``samples`` are about: the first of HEADLINE_METRICS that a valid one has, else the first
-    that is the workload's own, else the first in the alphabet, ``default`` where none is valid."""
+    """Return the metric that ``samples`` are about: the ``headline_metric`` of those that the valid ones have, else the
+    first in the alphabet, ``default`` where none is valid."""
     names = list(dict.fromkeys(name for sample in samples if sample.status == "ok" for name in sample.metrics))
-    headline = next((name for name in HEADLINE_METRICS if name in names), None)
-    own = next((name for name in names if not name.startswith(_OF_EVERY_WORKLOAD)), None)
-    return headline or own or min(names, default=default)
+    return headline_metric(names) or min(names, default=default)
 
 
 @dataclass(frozen=True)
