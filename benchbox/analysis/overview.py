@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Final
 
 from benchbox.analysis.accelerators import accelerator_of, display_label, missing_kvm_note
 from benchbox.analysis.statistics import Ratio
+from benchbox.model import IMAGE_STORED
 from benchbox.record import EnvironmentRecord
-from benchbox.scenario import PARALLEL
+from benchbox.scenario import FORMAT, PARALLEL
 
 if TYPE_CHECKING:
     from benchbox.analysis.summary import Row, Table
 
 #: What an environment's account says of the image, as a line of its own.
 IMAGE: Final = "image"
-IMAGE_STORED: Final = "image.stored"
 #: The same as an exact metric.
 IMAGE_METRIC: Final = "size.stored"
-_FORMAT: Final = "format"
 #: From so many lines on there is something to overlook.
 LEAST_LINES: Final = 2
 
@@ -32,7 +31,6 @@ class Column:
 
     label: str
     display: str
-    is_baseline: bool
     emulated: bool = False
     absent: str | None = None
 
@@ -65,26 +63,25 @@ def overview(tables: "Sequence[Table]", environments: Sequence[EnvironmentRecord
     """
     shown = [table for table in tables if PARALLEL not in table.params and not all(row.is_exact for row in table.rows)]
     labels = {row.label for table in shown for row in table.rows if row.is_control}
-    kept = [record for record in environments if record.kind != _FORMAT and record.label not in labels]
+    kept = [record for record in environments if record.kind != FORMAT and record.label not in labels]
     if len(shown) < LEAST_LINES or len(kept) < LEAST_LINES:
         return None
     accelerators = {row.label: row.accelerator for table in shown for row in table.rows if row.accelerator}
-    columns = [column for record in kept for column in _columns(record, accelerators.get(record.label), baseline)]
+    columns = [column for record in kept for column in _columns(record, accelerators.get(record.label))]
     lines = [_line(table, columns) for table in shown]
     image = _image(kept, columns, baseline)
     return Overview(tuple(columns), (*lines, *([image] if image else [])))
 
 
-def _columns(record: EnvironmentRecord, accelerator: str | None, baseline: str) -> list[Column]:
+def _columns(record: EnvironmentRecord, accelerator: str | None) -> list[Column]:
     """Return the column of an environment; of an emulated guest also that of the machine that was not measured."""
-    is_baseline = record.label == baseline
     if record.state != "measured":
-        return [Column(record.label, record.label, is_baseline, absent=record.reason or "no reason recorded")]
+        return [Column(record.label, record.label, absent=record.reason or "no reason recorded")]
     accelerator = accelerator or accelerator_of(record, ())
-    column = Column(record.label, display_label(record.label, accelerator), is_baseline, accelerator == "tcg")
+    column = Column(record.label, display_label(record.label, accelerator), accelerator == "tcg")
     if accelerator in (None, "kvm"):
         return [column]
-    kvm = Column(record.label, display_label(record.label, "kvm"), False, absent=missing_kvm_note(record))
+    kvm = Column(record.label, display_label(record.label, "kvm"), absent=missing_kvm_note(record))
     return [kvm, column]
 
 

@@ -22,7 +22,7 @@ from benchbox.environments.linked import (
     told_network,
 )
 from benchbox.environments.prepared import Prepared, filter_program, prepare
-from benchbox.environments.stored import IMAGE, stored
+from benchbox.environments.stored import folder_of
 from benchbox.errors import UnavailableError
 from benchbox.images.programs import Programs
 from benchbox.linux import cgroups, users
@@ -138,7 +138,7 @@ class Container:
             applied = _applied(options, prepared, layout) | ({"limits": unlimited} if unlimited else {})
             yield LaunchedSession(
                 plan, Requested.of(limits, cpus), applied | told_link(link), cpus, prepared.program,
-                reads=(image.root,), data=data, link=link, account=(stored(IMAGE, image.root, "the image's folder"),),
+                reads=(image.root,), data=data, link=link, account=(folder_of(image),),
                 own=Programs(image),
             )  # fmt: skip
 

@@ -41,12 +41,13 @@ from benchbox.environments.linked import (
     told_network,
 )
 from benchbox.environments.prepared import MASKED, READ_ONLY
-from benchbox.environments.stored import IMAGE, stored
+from benchbox.environments.stored import stored
 from benchbox.errors import BenchboxError, EnvironmentFailure, UnavailableError
 from benchbox.images import oci
 from benchbox.linux import nest
 from benchbox.linux.clock import monotonic_ns
 from benchbox.model import (
+    IMAGE_STORED,
     OUTPUT_TAIL_BYTES,
     Availability,
     Command,
@@ -246,8 +247,8 @@ def stored_image(engine: Engine, image: str) -> Counter:
     for key in ("GraphDriver", "Data", "UpperDir"):
         found = found.get(key) if isinstance(found, dict) else None
     if not isinstance(found, str):
-        return Counter(IMAGE, None, "B", "the daemon does not say where its layer is")
-    return stored(IMAGE, Path(found), "the layer in the daemon's store")
+        return Counter(IMAGE_STORED, None, "B", "the daemon does not say where its layer is")
+    return stored(IMAGE_STORED, Path(found), "the layer in the daemon's store")
 
 
 def container_config(

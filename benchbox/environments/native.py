@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from benchbox.environments.data import DataFolders
 from benchbox.environments.launched import LaunchedSession, Requested, choose_cpus, instance_limits
 from benchbox.environments.linked import LINK_DESCRIPTION, LinkChoice, offered_link, open_link, told_link
-from benchbox.environments.stored import IMAGE, stored
+from benchbox.environments.stored import folder_of
 from benchbox.images.programs import Programs
 from benchbox.linux import cgroups, mounts
 from benchbox.linux.launch import LaunchPlan, Root
@@ -64,7 +64,7 @@ class Native:
             yield LaunchedSession(
                 plan, Requested.of(limits, cpus), applied, cpus,
                 reads=(image.root,), before_first=lambda: _renew_tmp(root), data=data, link=link, own=Programs(image),
-                account=(stored(IMAGE, image.root, "the image's folder"),),
+                account=(folder_of(image),),
             )  # fmt: skip
 
 

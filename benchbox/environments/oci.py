@@ -38,7 +38,7 @@ from benchbox.environments.linked import (
     told_link,
     told_network,
 )
-from benchbox.environments.stored import IMAGE, stored
+from benchbox.environments.stored import folder_of
 from benchbox.errors import EnvironmentFailure
 from benchbox.linux import cgroups, mounts, nest, processes
 from benchbox.linux.clock import monotonic_ns
@@ -124,7 +124,7 @@ class Oci:
         with ExitStack() as stack:
             makings = _makings(spec.label, runtime, options, image, resources, workspace, link, stack)
             applied = {**_applied(makings, options), **told_link(link), **_read_back(makings, image)}
-            yield OciSession(makings, applied, link)
+            yield OciSession(makings, applied, link, (folder_of(image),))
 
 
 def find_runtime(name: str | None) -> Path | None:
@@ -358,8 +358,10 @@ def _remove(folder: Path, *usual: str) -> None:
 class OciSession:
     """Starts a container for each command."""
 
-    def __init__(self, makings: Makings, applied: Mapping[str, Any], link: Link | None = None) -> None:
-        self.link = link
+    def __init__(
+        self, makings: Makings, applied: Mapping[str, Any], link: Link | None, account: tuple[Counter, ...]
+    ) -> None:
+        self.link, self._account = link, account
         self._makings, self._applied_values = makings, applied
         self._numbers = itertools.count(1)
 
@@ -372,7 +374,7 @@ class OciSession:
         return self._applied_values
 
     def account(self) -> tuple[Counter, ...]:
-        return (stored(IMAGE, self._makings.root, "the image's folder"),)
+        return self._account
 
     def reads(self) -> tuple[Path, ...]:
         return (self._makings.root,)

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from benchbox.images import formats
-from benchbox.model import Counter
+from benchbox.model import IMAGE_STORED, Counter, Image
 
-IMAGE: Final = "image.stored"
 KERNEL: Final = "kernel.stored"
+
+
+def folder_of(image: Image) -> Counter:
+    """Return what the folder of ``image`` takes, from which whoever uses the host's kernel runs it."""
+    return stored(IMAGE_STORED, image.root, "the image's folder")
 
 
 def stored(name: str, path: Path, form: str) -> Counter:

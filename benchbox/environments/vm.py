@@ -21,7 +21,7 @@ from benchbox import images, native
 from benchbox.environments.data import DataDisks, with_data
 from benchbox.environments.launched import choose_cpus
 from benchbox.environments.sizes import Size
-from benchbox.environments.stored import IMAGE, KERNEL, stored
+from benchbox.environments.stored import KERNEL, stored
 from benchbox.errors import EnvironmentFailure, ImageError, UnavailableError
 from benchbox.images import GuestKernel
 from benchbox.images.store import cache_folder
@@ -29,6 +29,7 @@ from benchbox.linux import blockdev, cgroups, links, processes
 from benchbox.linux.blockdev import Backing
 from benchbox.linux.cgroups import Layout
 from benchbox.model import (
+    IMAGE_STORED,
     READY_VARIABLE,
     AcceleratorChoice,
     Availability,
@@ -237,7 +238,7 @@ class GuestPlan:
     def stored(self) -> tuple[Counter, ...]:
         """Return what a guest's root and kernel take on the disk."""
         root, form = (self.root_disk, DISK_ROOT) if self.root_disk else (self.initramfs, RAM_ROOT)
-        return stored(IMAGE, root, form), stored(KERNEL, self.kernel.path, "the guest's kernel")
+        return stored(IMAGE_STORED, root, form), stored(KERNEL, self.kernel.path, "the guest's kernel")
 
     @property
     def memory_bytes(self) -> int:
