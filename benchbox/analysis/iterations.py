@@ -64,4 +64,4 @@ def _unfolded(row: Row, number: int, metric: str, samples: Sequence[Sample]) -> 
         for sample in samples
         if row.ok and sample.status == "ok" and metric in sample.iterations
     )
-    return Unfolded(row, number, tuple((number, each) for number, each in found if each.values))
+    return Unfolded(row, number, tuple((at, each) for at, each in found if each.values))

@@ -288,11 +288,10 @@ _OF_USAGE: Final = (
 
 
 def _own_counters(report: Report) -> tuple[Counter, ...]:
-    told = ((name, int(report.applied[word]) * each, unit, field) for word, name, unit, field, each in _OF_USAGE
-            if word in report.applied)  # fmt: skip
     return tuple(
-        Counter(name, value, unit, f"wait4 {field}: the command and all that it waited for")
-        for name, value, unit, field in told
+        Counter(name, int(report.applied[word]) * each, unit, f"wait4 {field}: the command and all that it waited for")
+        for word, name, unit, field, each in _OF_USAGE
+        if word in report.applied
     )
 
 

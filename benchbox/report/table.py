@@ -31,6 +31,7 @@ from benchbox.report.words import (
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.table import Table as RichTable
 
 #: The widest line of the plain table, in columns.
 WIDTH: Final = 112
@@ -171,15 +172,23 @@ class _RichTable:
         yield _rich_table(_fitting([COLUMNS, *self._rows], options.max_width), self._heading)
 
 
-def _rich_table(rows: Sequence[Sequence[str]], heading: str) -> "RenderableType":
+def _rich_frame(heading: str, first: str) -> "RichTable":
+    """Return a table without rows that has its ``first`` column only."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
     made = RichTable(title=Text(heading), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
     made.padding = (0, 1, 0, 0)
+    made.add_column(first, overflow="fold", min_width=10)
+    return made
+
+
+def _rich_table(rows: Sequence[Sequence[str]], heading: str) -> "RenderableType":
+    from rich.text import Text
+
     names, *texts = rows
-    made.add_column(names[0], overflow="fold", min_width=10)
+    made = _rich_frame(heading, names[0])
     for name in names[1:-_COMPARING]:
         made.add_column(Text(name), justify="right", no_wrap=True)
     for column in range(len(names) - _COMPARING, len(names)):
@@ -191,14 +200,10 @@ def _rich_table(rows: Sequence[Sequence[str]], heading: str) -> "RenderableType"
 
 
 def _rich_overview(overview: Overview) -> "RenderableType":
-    from rich import box
-    from rich.table import Table as RichTable
     from rich.text import Text
 
-    made = RichTable(title=Text(OVERVIEW), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    made.padding = (0, 1, 0, 0)
     head, *rows = overview_rows(overview)
-    made.add_column(head[0], overflow="fold", min_width=10)
+    made = _rich_frame(OVERVIEW, head[0])
     for name in head[1:]:
         made.add_column(Text(name), justify="right")
     for row in rows:

@@ -201,7 +201,7 @@ def entry_mark(row: Row) -> str:
 def entry_details(row: Row) -> str:
     """Return all that a row says of itself on one line."""
     if not row.ok:
-        return "; ".join(f"{f.count} of {row.attempted} {f.status}: {plain(f.reason)}" for f in row.failures) or NONE
+        return "; ".join(_failure_texts(row)) or NONE
     interval = f", 95% {interval_text(row.interval, row.unit)}" if row.interval else ""
     counted = "" if row.is_exact else f", {row.ok} of {row.attempted} samples"
     ratio = f"; {ratio_text(row.ratio)} × baseline, {verdict_text(row)}" if row.ratio and not row.is_exact else ""
@@ -597,4 +597,8 @@ def absent_text(absent: Absent) -> str:
 
 def failure_lines(row: Row) -> list[str]:
     """Return one line per reason for which samples of a cell are not in the statistics."""
-    return [f"{plain(row.display)}: {f.count} of {row.attempted} {f.status}: {plain(f.reason)}" for f in row.failures]
+    return [f"{plain(row.display)}: {text}" for text in _failure_texts(row)]
+
+
+def _failure_texts(row: Row) -> list[str]:
+    return [f"{f.count} of {row.attempted} {f.status}: {plain(f.reason)}" for f in row.failures]

@@ -39,6 +39,13 @@ PEERS: Final[list[dict[str, Any]]] = [
     {"kind": "docker", "label": "docker-host", "link": "host", "network": "host"},
 ]
 LATENCY: Final = {"name": "network-latency", "rate": 200, "seconds": 1}
+#: Those whose number is a rate, so small that nobody waits for them.
+APPLICATIONS: Final[list[dict[str, Any]]] = [
+    {"name": "network-throughput", "direction": "in", "seconds": 1},
+    {"name": "network-throughput", "direction": "out", "seconds": 1},
+    {"name": "redis-requests", "operation": "get", "connections": 2, "requests": 1000},
+    {"name": "nginx-requests", "connections": 2, "seconds": 1},
+]
 
 Need = Callable[[str, Availability], None]
 
@@ -77,6 +84,12 @@ def debian() -> str:
 def names(namespace: int | None) -> set[str]:
     found = socket.if_nameindex() if namespace is None else links.inside(namespace, socket.if_nameindex)
     return {name for _, name in found}
+
+
+def gives_a_rate(sample: Sample) -> None:
+    """Its first own metric is one, and no small one."""
+    first = next(metric for name, metric in sample.metrics.items() if not name.startswith("startup."))
+    assert first.direction == "higher" and first.value > 100
 
 
 def measured(folder: Path, environments: list[dict[str, Any]], *workloads: dict[str, Any], **keys: Any) -> list[Sample]:
@@ -232,15 +245,8 @@ def test_a_guest_answers_behind_a_tap_on_the_same_bridge(tmp_path: Path) -> None
 
 def test_throughput_and_applications_in_native_and_container(tmp_path: Path, debian: str) -> None:
     """Each prints what its parser reads; nothing of the host's is used."""
-    workloads = [
-        {"name": "network-throughput", "direction": "in", "seconds": 1},
-        {"name": "network-throughput", "direction": "out", "seconds": 1},
-        {"name": "redis-requests", "operation": "get", "connections": 2, "requests": 1000},
-        {"name": "nginx-requests", "connections": 2, "seconds": 1},
-    ]
-    for sample in measured(tmp_path, [NATIVE, CONTAINER], *workloads, image=debian):
-        first = next(metric for name, metric in sample.metrics.items() if not name.startswith("startup."))
-        assert first.direction == "higher" and first.value > 100
+    for sample in measured(tmp_path, [NATIVE, CONTAINER], *APPLICATIONS, image=debian):
+        gives_a_rate(sample)
 
 
 @pytest.mark.peers
@@ -269,15 +275,8 @@ def test_a_client_reaches_containers_of_other_programs(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("peers")
 def test_throughput_and_applications_in_containers_of_other_programs(tmp_path: Path, debian: str) -> None:
     """Each prints what its parser reads."""
-    workloads = [
-        {"name": "network-throughput", "direction": "in", "seconds": 1},
-        {"name": "network-throughput", "direction": "out", "seconds": 1},
-        {"name": "redis-requests", "operation": "get", "connections": 2, "requests": 1000},
-        {"name": "nginx-requests", "connections": 2, "seconds": 1},
-    ]
-    for sample in measured(tmp_path, PEERS[:2], *workloads, image=debian, resources={"memory": "512MiB"}):
-        first = next(metric for name, metric in sample.metrics.items() if not name.startswith("startup."))
-        assert first.direction == "higher" and first.value > 100
+    for sample in measured(tmp_path, PEERS[:2], *APPLICATIONS, image=debian, resources={"memory": "512MiB"}):
+        gives_a_rate(sample)
 
 
 def test_sqlite_runs_alone(tmp_path: Path, debian: str) -> None:
