@@ -43,7 +43,9 @@ def running() -> Iterator[Path]:
 
 def _start(program: str, folder: Path) -> "subprocess.Popen[bytes]":
     places = {"--data-root": "data", "--exec-root": "exec", "--pidfile": "pid"}
-    words = [program, *(word for option, name in places.items() for word in (option, str(folder / name)))]
+    # What it mounts when it first needs it, and keeps, is no test's doing: none of it is in our mount namespace.
+    words = ["unshare", "--mount", "--propagation", "slave", program]
+    words += [*(word for option, name in places.items() for word in (option, str(folder / name)))]
     words += ["--host", f"unix://{folder / 'socket'}", "--exec-opt", "native.cgroupdriver=cgroupfs", *_NO_NETWORK]
     environment = {"PATH": _PATH, "HOME": str(folder)}
     with (folder / "log").open("wb") as log:
