@@ -19,6 +19,8 @@ from benchbox.linux.launch import IdMap
 from benchbox.model import Workspace
 
 #: Files and folders that would show the host's memory, keys, timers, hardware or firmware, or take orders for it.
+#: /proc/kpage* say of each page of the host who has it and in which state, slabinfo, /sys/kernel/slab and vmallocinfo
+#: where the kernel's own objects are and how many: root inside could read them, and what aims at the kernel asks first.
 MASKED: Final = (
     "/proc/acpi",
     "/proc/asound",
@@ -28,13 +30,19 @@ MASKED: Final = (
     "/proc/irq",
     "/proc/kcore",
     "/proc/keys",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
     "/proc/latency_stats",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/slabinfo",
     "/proc/sysrq-trigger",
     "/proc/timer_list",
+    "/proc/vmallocinfo",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
+    "/sys/kernel/slab",
 )
 #: What root could write even without capabilities.
 READ_ONLY: Final = ("/proc/sys",)

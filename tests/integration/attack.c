@@ -203,7 +203,7 @@ static int write_same(char **a)
 static int look(char **a)
 {
     struct stat status;
-    char byte;
+    char word[8]; /* /proc/kpage* are read in whole words only */
     if (stat(argument(a, 0), &status)) return refused("stat");
     if (S_ISDIR(status.st_mode)) {
         DIR *folder = opendir(argument(a, 0));
@@ -214,7 +214,7 @@ static int look(char **a)
     if (!S_ISREG(status.st_mode)) return refused("no file of the kernel's");
     int fd = open(argument(a, 0), O_RDONLY);
     if (fd < 0) return refused("open");
-    return read(fd, &byte, 1) == 1 ? WORKED : refused("read");
+    return read(fd, word, sizeof word) > 0 ? WORKED : refused("read");
 }
 
 static int make_device(char **a)
