@@ -176,12 +176,24 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class SystemPackage:
+    """What a package is called by Debian and Ubuntu, and by Fedora; None where that has none."""
+
+    debian: str
+    fedora: str | None = None
+
+
+@dataclass(frozen=True)
 class Availability:
-    """Whether this host offers an environment; if not, why, and what the user can do about it."""
+    """Whether this host offers an environment; if not, why, and what the user can do about it.
+
+    ``packages`` are what may be installed to have it.
+    """
 
     available: bool
     reason: str | None = None
     fix: str | None = None
+    packages: tuple[SystemPackage, ...] = ()
 
     @classmethod
     def yes(cls) -> "Availability":

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from benchbox import remedies
 from benchbox.errors import BenchboxError, EnvironmentFailure, UnavailableError
 from benchbox.linux import blockdev, mounts, processes
 from benchbox.linux.blockdev import Backing
@@ -185,7 +186,7 @@ def make_words(disk: Path, staged: Path) -> list[str]:
 def _make_disk(disk: Path, size_bytes: int, staged: Path) -> None:
     program = shutil.which("mke2fs", path=os.pathsep.join((os.environ.get("PATH", ""), *_FOLDERS)))
     if program is None:
-        raise UnavailableError("mke2fs is not installed", hint="Debian, Ubuntu, Fedora: install e2fsprogs")
+        raise UnavailableError("mke2fs is not installed", hint=remedies.lacking("", ["mke2fs"]).fix)
     descriptor = os.open(disk, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, size_bytes)

@@ -26,6 +26,11 @@ RUN_LABEL: Final = "benchbox.run"
 #: How long the daemon may take to answer what it can answer at once, and to import an image.
 TIMEOUT_S: Final = 15.0
 IMPORT_TIMEOUT_S: Final = 600.0
+#: benchbox never installs an engine: it would change the host's network and leave a daemon running.
+_NO_DAEMON: Final = (
+    "start it (systemctl start docker), or install an engine first "
+    "(Debian, Ubuntu: apt install docker.io; Fedora: dnf install moby-engine)"
+)
 _LARGEST_ANSWER_BYTES: Final = 4 << 20
 _READ_BYTES: Final = 64 * 1024
 _QUIET_LOOKS: Final = 2
@@ -65,7 +70,7 @@ def _named(path: Path) -> Iterator[None]:
     except ConnectionResetError as error:
         raise EngineError(f"{path}: the daemon closed the connection", hint="look at its log: did it crash?") from error
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise EngineError(f"{path}: no daemon listens there", hint="start it: systemctl start docker") from error
+        raise EngineError(f"{path}: no daemon listens there", hint=_NO_DAEMON) from error
     except PermissionError as error:
         raise EngineError(f"{path}: no permission to use it", hint="run benchbox as root") from error
     except OSError as error:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from benchbox import images, native
+from benchbox import images, native, remedies
 from benchbox.environments.sizes import Size as SizeOption
 from benchbox.errors import BenchboxError, EnvironmentFailure
 from benchbox.images import formats, tree
@@ -97,12 +97,10 @@ class Formats:
         options = Options.model_validate(spec.options)
         if options.format == "installed":
             return _packages_availability(options.packages)
-        missing = [need for need in formats.NEEDS[options.format] if shutil.which(need.program) is None]
+        missing = [name for name in formats.NEEDS[options.format] if shutil.which(name, path=_path()) is None]
         if not missing:
             return Availability.yes()
-        packages = " ".join(dict.fromkeys(need.package for need in missing))
-        programs = ", ".join(need.program for need in missing)
-        return Availability.no(f"{programs} is not installed", f"Debian, Ubuntu: apt install {packages}")
+        return remedies.lacking(f"not installed: {', '.join(missing)}", missing)
 
     @contextmanager
     def open(
@@ -245,7 +243,8 @@ _ENVIRONMENT: Final[Mapping[str, str]] = {
 
 
 def _path() -> str:
-    return os.environ.get("PATH", os.defpath)
+    """Return where programs are looked for: an ordinary user's PATH often leaves out where mke2fs is."""
+    return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 
 def _feed(output: Any, feed: Callable[[BinaryIO], Any]) -> None:
@@ -414,7 +413,8 @@ def _packages_availability(wanted: Sequence[str]) -> Availability:
     if not missing:
         return Availability.yes()
     names = " ".join(missing)
-    return Availability.no(f"not installed from packages: {names}", f"Debian, Ubuntu: apt install {names}")
+    fix = f"Debian, Ubuntu: apt install {names}"
+    return Availability(False, f"not installed from packages: {names}", fix, remedies.called(missing))
 
 
 def _installed() -> dict[str, formats.Package]:

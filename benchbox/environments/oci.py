@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from benchbox import native
+from benchbox import native, remedies
 from benchbox.environments import bundle, peers
 from benchbox.environments.data import DataFolders, with_data
 from benchbox.environments.launched import (
@@ -98,12 +98,11 @@ class Oci:
 
     def check(self, spec: EnvironmentSpec) -> Availability:
         options = Options(**spec.options)
-        found = find_runtime(options.runtime)
-        if found is None:
-            wanted = options.runtime or " or ".join(DEFAULT_RUNTIMES)
-            return Availability.no(f"there is no OCI runtime {wanted}", "Debian, Ubuntu: apt install runc")
         if os.geteuid() != 0:
             return Availability.no("an OCI runtime with limits and an overlay needs root", "run benchbox as root")
+        found = find_runtime(options.runtime)
+        if found is None:
+            return _no_runtime(options.runtime)
         if found.name == "crun" and _is_mixed(cgroups.detect()):
             return Availability.no(
                 "crun refuses a host with controllers in both cgroup v1 and v2",
@@ -119,12 +118,19 @@ class Oci:
         options = Options(**spec.options)
         runtime = find_runtime(options.runtime)
         if runtime is None:
-            raise EnvironmentFailure(f"there is no OCI runtime {options.runtime or ''}", hint="apt install runc")
+            missing = _no_runtime(options.runtime)
+            raise EnvironmentFailure(str(missing.reason), hint=missing.fix)
         link = open_link(options.link, workspace)
         with ExitStack() as stack:
             makings = _makings(spec.label, runtime, options, image, resources, workspace, link, stack)
             applied = {**_applied(makings, options), **told_link(link), **_read_back(makings, image)}
             yield OciSession(makings, applied, link, (folder_of(image),))
+
+
+def _no_runtime(name: str | None) -> Availability:
+    wanted = name or " or ".join(DEFAULT_RUNTIMES)
+    otherwise = f"leave runtime: out, for {' or '.join(DEFAULT_RUNTIMES)}" if name else ""
+    return remedies.lacking(f"there is no OCI runtime {wanted}", [name or DEFAULT_RUNTIMES[0]], otherwise=otherwise)
 
 
 def find_runtime(name: str | None) -> Path | None:

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from benchbox import images, native
+from benchbox import images, native, remedies
 from benchbox.environments.data import DataDisks, with_data
 from benchbox.environments.launched import choose_cpus
 from benchbox.environments.sizes import Size
@@ -394,16 +394,15 @@ def emulator_program() -> Availability:
     """Say whether QEMU for this host's architecture is there."""
     if shutil.which(qemu_name()) is not None:
         return Availability.yes()
-    return Availability.no(f"{qemu_name()} is not installed", "Debian, Ubuntu: apt install qemu-system-x86")
+    return remedies.lacking(f"{qemu_name()} is not installed", [qemu_name()])
 
 
 def libvirt_driver() -> Availability:
     """Say whether libvirt's driver for QEMU is there, which the embedded connection loads."""
     if _has_driver():
         return Availability.yes()
-    return Availability.no(
-        "libvirt's QEMU driver is not installed", "Debian, Ubuntu: apt install libvirt-daemon-system"
-    )
+    missing = ("libvirt_driver_qemu.so", "libvirt-qemu")
+    return remedies.lacking("libvirt's QEMU driver is not installed", missing)
 
 
 def hardware(options: Options) -> Availability:
@@ -414,7 +413,7 @@ def hardware(options: Options) -> Availability:
             "choose machine: q35 or pc",
         )
     if options.firmware != "default" and firmware.find(options.firmware, os.uname().machine, options.machine) is None:
-        return _FIRMWARE_MISSING[options.firmware]
+        return _no_firmware(options.firmware, os.uname().machine)
     if options.nic and "user" not in _network_backends():
         return Availability.no(
             f"this {qemu_name()} has no user networking",
@@ -423,16 +422,13 @@ def hardware(options: Options) -> Availability:
     return Availability.yes()
 
 
-_FIRMWARE_MISSING: Final = {
-    "qboot": Availability.no(
-        "qboot.rom of QEMU is not installed, or not for this architecture",
-        "Debian, Ubuntu: apt install qemu-system-data",
-    ),
-    "uefi": Availability.no(
-        "no UEFI firmware without secure boot is installed for this machine",
-        "Debian, Ubuntu: apt install ovmf (arm64: qemu-efi-aarch64); Fedora: dnf install edk2-ovmf",
-    ),
-}
+def _no_firmware(choice: FirmwareChoice, arch: str) -> Availability:
+    if choice == "qboot" and arch != "x86_64":
+        return Availability.no("qboot is for x86_64 only", "choose firmware: default")
+    if choice == "qboot":
+        return remedies.lacking("qboot.rom of QEMU is not installed", ["qboot.rom"])
+    reason = "no UEFI firmware without secure boot is installed for this machine"
+    return remedies.lacking(reason, [f"UEFI for {arch}"], otherwise="choose firmware: default")
 
 
 def _network_backends() -> list[str]:
@@ -457,7 +453,8 @@ def _plan(
     _check_memory(options.memory or resources.memory_bytes, image, kernel, initramfs)
     qemu = shutil.which(qemu_name())
     if qemu is None:
-        raise UnavailableError(f"{qemu_name()} is not installed", hint="Debian, Ubuntu: apt install qemu-system-x86")
+        missing = emulator_program()
+        raise UnavailableError(str(missing.reason), hint=missing.fix)
     layout = cgroups.detect()
     return GuestPlan(
         options,
@@ -518,7 +515,7 @@ def _firmware(options: Options) -> Firmware | None:
         return None
     found = firmware.find(options.firmware, os.uname().machine, options.machine)
     if found is None:
-        missing = _FIRMWARE_MISSING[options.firmware]
+        missing = _no_firmware(options.firmware, os.uname().machine)
         raise UnavailableError(str(missing.reason), hint=missing.fix)
     return found
 

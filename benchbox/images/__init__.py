@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from benchbox.errors import ImageError
-from benchbox.images import copy_up, debian, debian_start, inventory, minimal, own, store, tree
+from benchbox.images import copy_up, debian, debian_start, distribution, inventory, minimal, own, store, tree
 from benchbox.images.disk import derive_disk
 from benchbox.images.initramfs import derive_disk_initramfs, derive_initramfs
 from benchbox.images.kernels import GuestKernel, find_kernel
@@ -21,7 +21,7 @@ from benchbox.images.oci import derive_oci
 from benchbox.images.own import PACKAGE_NAME, OwnImage
 from benchbox.images.store import Progress, cache_folder, disk_bytes
 from benchbox.images.tree import Entry
-from benchbox.model import Image
+from benchbox.model import Availability, Image
 from benchbox.native import program
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "TABLE",
     "GuestKernel",
     "OwnImage",
+    "availability",
     "cache_folder",
     "content_bytes",
     "derive_disk",
@@ -66,6 +67,12 @@ def known_image(name: str) -> str:
     near = difflib.get_close_matches(name, TABLE, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else None
     raise ImageError(f"no image {name!r}; known are: {', '.join(sorted(TABLE))}", hint=hint)
+
+
+def availability(source: str | OwnImage) -> Availability:
+    """Say, without making it, whether this host has the programs that an image is made with."""
+    of_packages = source in PACKAGES if isinstance(source, str) else source.kind == "packages"
+    return distribution.availability() if of_packages else Availability.yes()
 
 
 def open_image(source: str | OwnImage, progress: Progress | None = None) -> Image:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from benchbox import remedies
 from benchbox.errors import ImageError, UnavailableError
 from benchbox.images import inventory, store, tree
 from benchbox.images.tree import MTIME_S, Entry
@@ -36,9 +37,10 @@ def availability() -> Availability:
     """Say whether this host has the programs that make the disk."""
     missing = [name for name in ("mke2fs", "debugfs") if _program(name) is None]
     if missing:
-        return Availability.no(
+        return remedies.lacking(
             f"{' and '.join(missing)} not installed, which make the disk of an image",
-            "Debian, Ubuntu, Fedora: install e2fsprogs; or set root: ram, with memory enough for the image",
+            missing,
+            otherwise="set root: ram, with memory enough for the image",
         )
     return Availability.yes()
 

@@ -23,6 +23,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
+from benchbox import remedies
 from benchbox.errors import EnvironmentFailure, ImageError
 from benchbox.images import inventory, store, tree
 from benchbox.images.store import Progress
@@ -99,12 +100,10 @@ class Source:
 
 def availability() -> Availability:
     """Say, without asking any server, whether packages can be made into a tree here."""
-    if shutil.which("mmdebstrap") is None:
-        return Availability.no(
-            "mmdebstrap is not installed", "Debian, Ubuntu: apt install mmdebstrap, or run ./benchboxw setup"
-        )
     if os.geteuid() != 0:
         return Availability.no("unpacking a distribution needs root", "run benchbox as root")
+    if shutil.which("mmdebstrap") is None:
+        return remedies.lacking("mmdebstrap is not installed", ["mmdebstrap"])
     return Availability.yes()
 
 

@@ -65,32 +65,18 @@ class Tools(Protocol):
         """Return how many bytes a program writes when it is fed on its standard input."""
 
 
-@dataclass(frozen=True)
-class Need:
-    """A program and the Debian package that has it."""
+_TRANSFER: Final = (GZIP[0], ZSTD[0])
 
-    program: str
-    package: str
-
-
-_SQUASHFS: Final = Need("mksquashfs", "squashfs-tools")
-_EROFS: Final = Need("mkfs.erofs", "erofs-utils")
-_EXT4: Final = Need("mke2fs", "e2fsprogs")
-_QEMU: Final = Need("qemu-img", "qemu-utils")
-_QEMU_IO: Final = Need("qemu-io", "qemu-utils")
-_DEBUGFS: Final = Need("debugfs", "e2fsprogs")
-_TRANSFER: Final = (Need("gzip", "gzip"), Need("zstd", "zstd"))
-
-#: Format -> what it is made with, the transfer sizes of all included.
-NEEDS: Final[Mapping[str, tuple[Need, ...]]] = {
+#: Format -> the programs that it is made with, the transfer sizes of all included.
+NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "directory": _TRANSFER,
     "oci": _TRANSFER,
-    "squashfs": (_SQUASHFS, *_TRANSFER),
-    "erofs": (_EROFS, *_TRANSFER),
-    "ext4": (_EXT4, _DEBUGFS, *_TRANSFER),
-    "qcow2": (_EXT4, _DEBUGFS, _QEMU, *_TRANSFER),
-    "qcow2-compressed": (_EXT4, _DEBUGFS, _QEMU, *_TRANSFER),
-    "qcow2-overlay": (_EXT4, _DEBUGFS, _QEMU, _QEMU_IO, *_TRANSFER),
+    "squashfs": ("mksquashfs", *_TRANSFER),
+    "erofs": ("mkfs.erofs", *_TRANSFER),
+    "ext4": ("mke2fs", "debugfs", *_TRANSFER),
+    "qcow2": ("mke2fs", "debugfs", "qemu-img", *_TRANSFER),
+    "qcow2-compressed": ("mke2fs", "debugfs", "qemu-img", *_TRANSFER),
+    "qcow2-overlay": ("mke2fs", "debugfs", "qemu-img", "qemu-io", *_TRANSFER),
     "kernel": _TRANSFER,
     "initramfs": _TRANSFER,
 }

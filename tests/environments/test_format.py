@@ -31,10 +31,10 @@ def python(code: str) -> list[str | Path]:
 
 def test_a_missing_tool_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each program once; a host that has all of them offers the format."""
-    monkeypatch.setattr(shutil, "which", lambda name: None if name == "mksquashfs" else f"/usr/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name, **_: None if name == "mksquashfs" else f"/usr/bin/{name}")
     offer = ENVIRONMENT.check(spec(format="squashfs"))
-    assert (offer.available, offer.reason) == (False, "mksquashfs is not installed")
-    assert offer.fix == "Debian, Ubuntu: apt install squashfs-tools"
+    assert (offer.available, offer.reason) == (False, "not installed: mksquashfs")
+    assert offer.fix == "Debian, Ubuntu: apt install squashfs-tools; Fedora: dnf install squashfs-tools"
     assert ENVIRONMENT.check(spec(format="erofs")).available
 
 

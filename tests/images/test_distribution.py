@@ -269,7 +269,7 @@ def test_a_host_without_mmdebstrap_is_told_what_to_install(host: Bootstrap, monk
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ImageError, match="image debian-start: mmdebstrap is not installed") as error:
         images.open_image("debian-start")
-    assert error.value.hint == "Debian, Ubuntu: apt install mmdebstrap, or run ./benchboxw setup"
+    assert error.value.hint == "Debian, Ubuntu: apt install mmdebstrap"
     assert host.calls == 0
 
 

@@ -30,7 +30,7 @@ def tools() -> ToolBox:
 
 
 def needs(*names: str) -> None:
-    missing = [need.package for name in names for need in formats.NEEDS[name] if shutil.which(need.program) is None]
+    missing = [program for name in names for program in formats.NEEDS[name] if shutil.which(program) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(sorted(set(missing)))}")
 

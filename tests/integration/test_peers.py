@@ -158,7 +158,7 @@ def test_a_runtime_that_is_not_there_is_a_skip_with_a_remedy() -> None:
     """Named as it was asked for."""
     offer = environment("oci").check(EnvironmentSpec("oci", "oci", {"runtime": "/opt/no/such"}))
     assert (offer.available, offer.reason) == (False, "there is no OCI runtime /opt/no/such")
-    assert offer.fix == "Debian, Ubuntu: apt install runc"
+    assert (offer.fix, offer.packages) == ("leave runtime: out, for runc or crun", ())
 
 
 def test_a_runtime_that_passes_no_descriptors_on_is_ready_by_its_error_output(runc: Path, tmp_path: Path) -> None:
