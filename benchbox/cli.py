@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -197,6 +198,8 @@ def run(
         raise UsageError("which scenario?", hint="benchbox run scenarios/startup.yaml")
     record.check_writable(Path(job["results"]))
     job["require"] = _required(require, job["scenario"]["environments"])
+    if not resume:
+        _provide(job["scenario"], quiet=quiet)
     with _watcher(job, quiet=quiet, json_events=json_events) as watcher:
         ending = supervise(job["run_id"], job, watcher.on_event)
     status = EXIT_FAILED if ending.leftovers else _EXIT_BY_STATE[ending.state]
@@ -211,6 +214,17 @@ def run(
     finally:  # a page that cannot be written must not hide how the run ended
         _print_ending(ending)
     return status
+
+
+def _provide(scenario: dict[str, Any], *, quiet: bool) -> None:
+    """Have installed what the scenario needs, where ``benchboxw`` runs us; say what is missing all the same."""
+    from benchbox import needs
+    from benchbox.scenario import from_resolved
+
+    lacking = needs.provide(from_resolved(scenario), os.environ.pop(needs.WRAPPER, None))
+    if lacking and not quiet:
+        click.echo(f"missing on this host: {needs.told(lacking)}", err=True)
+        click.echo(f"next: as root, {needs.command(lacking)}; until then what needs it is skipped", err=True)
 
 
 def _watcher(job: dict[str, Any], *, quiet: bool, json_events: bool) -> "AbstractContextManager[EventLines | Progress]":

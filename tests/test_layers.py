@@ -15,7 +15,7 @@ LAYERS: Final = (
     ("cli", "__main__", "progress", "events", "completion", "terminal"),
     ("supervisor",),
     ("report", "analysis", "export"),
-    ("engine", "together", "served", "caches", "worker", "forecast", "doctor"),
+    ("engine", "together", "served", "caches", "worker", "forecast", "needs", "doctor"),
     ("scenario", "starter", "document", "complaints", "plan", "record", "host", "noise"),
     ("environments", "workloads"),
     ("virt",),

@@ -355,6 +355,103 @@ def move_policy(checkout: Checkout) -> Path:
     return policy
 
 
+# ---- what the scenario at hand needs ---------------------------------------------------------------------------------
+
+#: What benchbox asks for: two packages with what they are for.
+NEEDED: Final = ("packages", "runc", "oci, needs-oci", "erofs-utils", "erofs")
+
+
+def installs(checkout: Checkout) -> list[str]:
+    return [call for call in checkout.calls("apt-get") if " install " in call]
+
+
+def test_benchbox_is_told_where_the_wrapper_is(checkout: Checkout) -> None:
+    """So that a run can ask for what its scenario lacks."""
+    checkout.call()
+    (checkout.root / ".venv/bin/benchbox").write_text('#!/bin/sh\necho "$BENCHBOX_WRAPPER"\n')
+    assert checkout.call("run", "x.yaml").stdout == f"{checkout.root}/benchboxw\n"
+
+
+def test_what_a_scenario_lacks_is_installed_in_one_call_and_said_in_one_line(checkout: Checkout) -> None:
+    """Which packages, for what, and how to prevent it; standard output stays the program's."""
+    done = with_apt(checkout).call(*NEEDED, packages="yes")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == (
+        "benchboxw: installing system packages (BENCHBOX_SYSTEM_PACKAGES=no prevents it): "
+        "runc (oci, needs-oci), erofs-utils (erofs)\n"
+    )
+    (install,) = installs(checkout)
+    assert install.split()[-2:] == ["runc", "erofs-utils"]
+    assert {"--no-remove", "--no-install-recommends"} <= set(install.split())
+
+
+@pytest.mark.parametrize("hindrance", ["forbidden", "no apt-get", "no rights", "nothing to install"])
+def test_where_nothing_may_be_installed_nothing_is_said(checkout: Checkout, hindrance: str) -> None:
+    """The run says what is missing; the status is that of success."""
+    with_apt(checkout)
+    if hindrance == "no apt-get":
+        (checkout.stubs / "bin/apt-get").unlink()
+    if hindrance == "no rights":
+        checkout.stub("sudo", "#!/bin/sh\nexit 1\n")
+    words = ("packages",) if hindrance == "nothing to install" else NEEDED
+    done = checkout.call(*words, packages="no" if hindrance == "forbidden" else "yes")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert checkout.calls("apt-get") == []
+
+
+def test_a_package_that_apt_cannot_give_is_asked_for_once(checkout: Checkout) -> None:
+    """It is named on one line, the other is installed; the next run does not wait for it again, until ``setup``."""
+    with_apt(checkout, LOGGING + 'case "$*" in *erofs-utils*) exit 100 ;; esac\n')
+    checkout.call()
+    done = checkout.call(*NEEDED, packages="yes")
+    assert done.returncode == 0
+    (line,) = [line for line in done.stderr.splitlines() if "cannot be installed" in line]
+    assert line.startswith("benchboxw: cannot be installed: erofs-utils (tried again after: ")
+    before = checkout.calls("apt-get")
+    assert any(call.endswith(" runc") for call in before)
+    again = checkout.call("packages", "erofs-utils", "erofs", packages="yes")
+    assert (again.stderr, checkout.calls("apt-get")) == ("", before)
+    checkout.call("setup", packages="no")
+    checkout.call("packages", "erofs-utils", "erofs", packages="yes")
+    assert len(checkout.calls("apt-get")) > len(before)
+
+
+def test_without_a_network_the_packages_are_named_and_the_status_is_well(checkout: Checkout) -> None:
+    """apt-get fails in all that it is asked for."""
+    done = with_apt(checkout, LOGGING + "exit 100\n").call(*NEEDED, packages="yes")
+    assert done.returncode == 0
+    assert "apt-get update failed" in done.stderr
+    assert "cannot be installed: runc erofs-utils (" in done.stderr
+
+
+def test_what_dpkg_has_is_not_installed_again(checkout: Checkout) -> None:
+    """A program that is missing though its package is there is not mended by apt-get."""
+    checkout.stub("dpkg-query", '#!/bin/sh\ncase "$*" in *runc) echo "ii " ;; *) exit 1 ;; esac\n')
+    with_apt(checkout).call(*NEEDED, packages="yes")
+    (install,) = installs(checkout)
+    assert install.split()[-1:] == ["erofs-utils"] and "runc" not in install.split()
+
+
+def test_an_installation_for_a_scenario_starts_no_service_and_leaves_no_policy(checkout: Checkout) -> None:
+    """As in the set-up."""
+    policy = move_policy(checkout)
+    asking = (
+        LOGGING + f'status=0; "{policy}" libvirtd.service start || status=$?; echo "policy $status" >>"$STUBS/calls"\n'
+    )
+    with_apt(checkout, asking).call(*NEEDED, packages="yes")
+    assert set(checkout.calls("policy")) == {"policy 101"}
+    assert not policy.exists()
+
+
+def test_the_first_set_up_leaves_to_the_scenarios_what_only_some_of_them_need(checkout: Checkout) -> None:
+    """Images of packages are made by few of them; the tests need all."""
+    with_apt(checkout)
+    checkout.call("run", "x.yaml", packages="yes")
+    assert not {"mmdebstrap", "squashfs-tools", "runc"} & set(installs(checkout)[0].split())
+    checkout.call("test", packages="yes")
+    assert {"mmdebstrap", "squashfs-tools", "erofs-utils", "qemu-utils"} <= set(installs(checkout)[-1].split())
+
+
 # ---- the build hook --------------------------------------------------------------------------------------------------
 
 
