@@ -224,7 +224,7 @@ def _provide(scenario: dict[str, Any], *, quiet: bool) -> None:
     lacking = needs.provide(from_resolved(scenario), os.environ.pop(needs.WRAPPER, None))
     if lacking and not quiet:
         click.echo(f"missing on this host: {needs.told(lacking)}", err=True)
-        click.echo(f"next: as root, {needs.command(lacking)}; until then what needs it is skipped", err=True)
+        click.echo(f"next: as root, {needs.command(lacking)}; what needs it is not measured until then", err=True)
 
 
 def _watcher(job: dict[str, Any], *, quiet: bool, json_events: bool) -> "AbstractContextManager[EventLines | Progress]":

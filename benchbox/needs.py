@@ -9,12 +9,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from benchbox import images
 from benchbox.environments import environment
 from benchbox.errors import BenchboxError
-from benchbox.model import Availability, SystemPackage
+from benchbox.model import Availability, EnvironmentSpec, SystemPackage
 from benchbox.scenario import Scenario
 
 #: The variable by which ``benchboxw`` says where it is.
@@ -41,7 +42,8 @@ class Need:
 def missing(scenario: Scenario) -> tuple[Need, ...]:
     """Return what this host lacks of packages that may be installed for ``scenario``; nothing is changed.
 
-    What is in the way of more than one package at a time is told first; what has no package is for the run to say.
+    Of what an environment lacks its ``check`` may tell the first thing only: the next shows once that is there. What
+    has no package is for the run to say.
     """
     needed: dict[SystemPackage, list[str]] = {}
     for name, offer in _offers(scenario):
@@ -51,10 +53,15 @@ def missing(scenario: Scenario) -> tuple[Need, ...]:
 
 
 def _offers(scenario: Scenario) -> Iterator[tuple[str, Availability]]:
-    yield f"image {scenario.image!s}", images.availability(scenario.image)
-    for spec in scenario.environments:
+    questions = {f"image {scenario.image!s}": partial(images.availability, scenario.image)}
+    questions |= {spec.label: partial(_check, spec) for spec in scenario.environments}
+    for name, ask in questions.items():
         with contextlib.suppress(BenchboxError, OSError):  # the run says it
-            yield spec.label, environment(spec.kind).check(spec)
+            yield name, ask()
+
+
+def _check(spec: EnvironmentSpec) -> Availability:
+    return environment(spec.kind).check(spec)
 
 
 def provide(scenario: Scenario, wrapper: str | None) -> tuple[Need, ...]:

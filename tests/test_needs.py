@@ -23,8 +23,9 @@ SHIPPED = sorted(SCENARIOS.glob("*.yaml"))
 
 
 @pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Debian host that has no program but apt's and dpkg's, and no libvirt; its user is root."""
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Debian host that has no program but apt's and dpkg's, no libvirt and no cache; its user is root."""
+    monkeypatch.setenv("BENCHBOX_CACHE", str(tmp_path / "cache"))
     found = {"apt-get": "/usr/bin/apt-get", "dpkg-query": "/usr/bin/dpkg-query"}
     monkeypatch.setattr(shutil, "which", lambda name, **_: found.get(name))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -117,17 +118,22 @@ def test_who_may_not_use_it_has_nothing_installed(monkeypatch: pytest.MonkeyPatc
     assert lacking(scenario("oci", "image: debian")) == {}
 
 
-def test_an_image_of_the_user_s_own_packages_needs_mmdebstrap_and_a_folder_does_not(
-    monkeypatch: pytest.MonkeyPatch,
+def test_an_image_of_packages_needs_mmdebstrap_until_it_is_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only what mmdebstrap makes."""
+    """One of the user's own as well; a folder never does."""
     from benchbox import images
 
+    monkeypatch.setenv("BENCHBOX_CACHE", str(tmp_path))
     monkeypatch.setattr(distribution, "availability", lambda: Availability(False, "no"))
     assert not images.availability(OwnImage("packages", packages=("bash",))).available
     assert not images.availability("debian").available
     assert images.availability("minimal").available
     assert images.availability(OwnImage("directory", Path("/srv"))).available
+    release = distribution._host_suite()
+    kept = distribution.key(images.PACKAGES["debian"], release, os.uname().machine)
+    (tmp_path / "distribution" / kept).mkdir(parents=True)
+    assert images.availability("debian").available
 
 
 # ---- asking the wrapper ----------------------------------------------------------------------------------------------
@@ -221,7 +227,7 @@ def test_a_run_without_the_wrapper_says_the_command(run: Callable[..., tuple[int
     """What is missing, for what, and how to have it; --quiet leaves it to the table."""
     status, said = run("x.yaml")
     assert status == 0
-    assert "missing on this host: runc (oci)\nnext: as root, apt-get install runc; until then" in said
+    assert "missing on this host: runc (oci)\nnext: as root, apt-get install runc;" in said
     assert "missing" not in run("x.yaml", "--quiet")[1]
     assert "missing" not in run("x.yaml", "--only", "env:native")[1]
 

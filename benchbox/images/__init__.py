@@ -70,9 +70,12 @@ def known_image(name: str) -> str:
 
 
 def availability(source: str | OwnImage) -> Availability:
-    """Say, without making it, whether this host has the programs that an image is made with."""
-    of_packages = source in PACKAGES if isinstance(source, str) else source.kind == "packages"
-    return distribution.availability() if of_packages else Availability.yes()
+    """Say, without making it, whether this host has the image, or the programs that it is made with.
+
+    Raises ImageError where there is no cache.
+    """
+    packages = PACKAGES.get(source, ()) if isinstance(source, str) else own.all_packages(source)
+    return distribution.offered(packages) if packages else Availability.yes()
 
 
 def open_image(source: str | OwnImage, progress: Progress | None = None) -> Image:

@@ -107,14 +107,24 @@ def availability() -> Availability:
     return Availability.yes()
 
 
+def offered(packages: Sequence[str]) -> Availability:
+    """Say whether the tree of ``packages`` is in the cache or can be made here. Raises ImageError without a cache."""
+    made = store.entry_path(_KIND, key(packages, _host_suite(), platform.machine()))
+    return Availability.yes() if made.is_dir() else availability()
+
+
+def _host_suite() -> str:
+    release = Path("/etc/os-release")
+    return suite_of(release.read_text() if release.exists() else "")
+
+
 def entries(name: str, packages: Sequence[str], progress: Progress | None = None) -> list[Entry]:
     """Return the tree of ``packages`` and all that they need, for the image ``name``; from the cache where it is there.
 
     What the cache has is kept even when the distribution has newer packages: runs stay comparable. Raises ImageError
     where the packages cannot be had.
     """
-    release = Path("/etc/os-release")
-    suite = suite_of(release.read_text() if release.exists() else "")
+    suite = _host_suite()
     entry = store.find_or_make(
         _KIND,
         key(packages, suite, platform.machine()),

@@ -98,9 +98,13 @@ def unpacked(source: OwnImage, contents: Path) -> list[Entry]:
 def entries(source: OwnImage, progress: Progress | None = None) -> list[Entry]:
     """Return the tree of what is no archive. Raises ImageError for what cannot be had or is refused."""
     if source.kind == "packages":
-        packages = tuple(sorted({*BASE_PACKAGES, *source.packages}))
-        return distribution.entries(source.name, packages, progress)
+        return distribution.entries(source.name, all_packages(source), progress)
     return from_folder(source.path)
+
+
+def all_packages(source: OwnImage) -> tuple[str, ...]:
+    """Return what a list of packages is made of; nothing for what is no such list."""
+    return tuple(sorted({*BASE_PACKAGES, *source.packages})) if source.kind == "packages" else ()
 
 
 def from_folder(root: Path, bounds: Bounds = BOUNDS) -> list[Entry]:
