@@ -1,7 +1,7 @@
 """Shows a run while it goes: bars with medians and an ETA on a terminal, plain lines elsewhere."""
 
+import heapq
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -17,13 +17,37 @@ if TYPE_CHECKING:
 _BETWEEN_S = 0.015
 
 
+class _RunningMedian:
+    """The median of all values so far: each costs the logarithm of their number, where sorting anew costs all of them.
+
+    The lower half is a heap with its signs turned, the upper half a heap; the lower one has the odd value.
+    """
+
+    def __init__(self) -> None:
+        self._lower: list[float] = []
+        self._upper: list[float] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._lower)
+
+    def add(self, value: float) -> None:
+        heapq.heappush(self._upper, -heapq.heappushpop(self._lower, -value))
+        if len(self._upper) > len(self._lower):
+            heapq.heappush(self._lower, -heapq.heappop(self._upper))
+
+    def value(self) -> float:
+        """Return what ``statistics.median`` does. Raises IndexError without values."""
+        low = -self._lower[0]
+        return low if len(self._lower) > len(self._upper) else (low + self._upper[0]) / 2
+
+
 class Tally:
     """What is done and what is left, for medians and the ETA. Pure: fed with events, asked for numbers."""
 
     def __init__(self, order: Sequence[Sequence[str]], first_round: int) -> None:
         self.left = remaining([*order[:1], *order[first_round:]], 0)
         self.total = dict(self.left)
-        self._values: dict[str, list[float]] = {cell: [] for cell in self.left}
+        self._medians = {cell: _RunningMedian() for cell in self.left}
         self._units: dict[str, str] = {}
         self._elapsed_s: dict[str, list[float]] = {cell: [] for cell in self.left}
         self._failed = dict.fromkeys(self.left, 0)
@@ -43,15 +67,15 @@ class Tally:
         if event["status"] != "ok":
             self._failed[cell] += 1
         elif event.get("headline") is not None and event["round"] > 0:
-            self._values[cell].append(event["headline"]["value"])
+            self._medians[cell].add(event["headline"]["value"])
             self._units[cell] = event["headline"]["unit"]
 
     def median_text(self, cell: str) -> str:
         """Return the median of what the cell is about, and how many samples failed; nothing while there is neither."""
         from benchbox.report.words import format_value
 
-        values, failed = self._values[cell], self._failed[cell]
-        texts = [f"median {format_value(statistics.median(values), self._units[cell])}"] if values else []
+        median, failed = self._medians[cell], self._failed[cell]
+        texts = [f"median {format_value(median.value(), self._units[cell])}"] if median else []
         return ", ".join([*texts, *([f"{failed} failed"] if failed else [])])
 
     def left_text(self) -> str:

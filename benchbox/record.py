@@ -353,11 +353,12 @@ def read_manifest(folder: Path | RunFolder) -> Manifest:
     path = _path(folder) / MANIFEST_FILE
     data = _read(path)
     try:
-        return Manifest.model_validate_json(data)
+        manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
         raise _unreadable(str(path), data, error) from error
-    finally:
-        _refuse_newer(str(path), data)
+    if manifest.format > FORMAT_VERSION:
+        raise _newer(str(path), manifest.format)
+    return manifest
 
 
 def read_samples(folder: Path | RunFolder) -> tuple[list[Sample], list[str]]:
@@ -454,12 +455,6 @@ def _is_object(line: bytes) -> bool:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
-
-
-def _refuse_newer(place: str, data: bytes) -> None:
-    version = _format_of(data)
-    if version is not None and version > FORMAT_VERSION:
-        raise _newer(place, version)
 
 
 def _format_of(data: bytes) -> int | None:

@@ -129,7 +129,7 @@ def modes(values: Sequence[float]) -> tuple[list[float], list[float]] | None:
     least = -(-len(ordered) * 20 // 100)
     split = max(range(least, len(ordered) - least + 1), key=lambda index: ordered[index] - ordered[index - 1])
     low, high = ordered[:split], ordered[split:]
-    inside = [abs(value - st.median(mode)) for mode in (low, high) for value in mode]
+    inside = [*st.distances(low), *st.distances(high)]
     return (low, high) if high[0] - low[-1] > GAP_MADS * st.median(inside) else None
 
 

@@ -233,11 +233,25 @@ def slope(
     intercept = float(y.mean() - estimate * x.mean())
     if len(points) < MIN_VALUES:
         return Slope(float(estimate), None, None, intercept, len(points))
-    drawn = np.random.Generator(np.random.PCG64(seed % 2**64)).integers(len(points), size=(resamples, len(points)))
-    found = _slopes(x[0][drawn], y[0][drawn])
+    found = _resampled_slopes(x[0], y[0], seed, resamples)
     tail = _expanded_tail(len(points), confidence)
     low, high = np.quantile(found[np.isfinite(found)], [tail, 1 - tail])
     return Slope(float(estimate), min(float(low), estimate), max(float(high), estimate), intercept, len(points))
+
+
+def _resampled_slopes(
+    x: "NDArray[np.float64]", y: "NDArray[np.float64]", seed: int, resamples: int
+) -> "NDArray[np.float64]":
+    """Return the slope of each resample of the points; of many points, few resamples are in memory at once."""
+    import numpy as np
+
+    generator = np.random.Generator(np.random.PCG64(seed % 2**64))
+    found = np.empty(resamples)
+    rows = max(1, _CHUNK * MAX_BLOCKS // len(x))
+    for start in range(0, resamples, rows):
+        drawn = generator.integers(len(x), size=(min(rows, resamples - start), len(x)))
+        found[start : start + rows] = _slopes(x[drawn], y[drawn])
+    return found
 
 
 def _slopes(x: "NDArray[np.float64]", y: "NDArray[np.float64]") -> "NDArray[np.float64]":
@@ -268,9 +282,14 @@ def _sorted_by_numpy(values: Sequence[float]) -> list[float]:
     return ordered
 
 
-def _mad(values: Sequence[float]) -> float:
+def distances(values: Sequence[float]) -> list[float]:
+    """Return how far each value lies from their median. Raises ValueError without values."""
     centre = median(values)
-    return median([abs(value - centre) for value in values])
+    return [abs(value - centre) for value in values]
+
+
+def _mad(values: Sequence[float]) -> float:
+    return median(distances(values))
 
 
 def _paired_logs(values: Mapping[int, float], baseline: Mapping[int, float]) -> list[tuple[float, float]]:
