@@ -21,6 +21,7 @@ from benchbox.errors import BenchboxError, RecordError, UsageError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from benchbox.analysis.summary import Summary
     from benchbox.doctor.facts import GuestTrial, Runs
     from benchbox.events import EventLines
     from benchbox.images.inventory import Entry
@@ -344,13 +345,19 @@ def _print_result(folder: Path, reports: Path) -> None:
             click.echo(f"page    {page}")
 
 
-def _print_table(folder: Path) -> None:
+def _summary(folder: Path) -> "Summary":
     from benchbox import record
     from benchbox.analysis.summary import summarise
+
+    with record.collector_paused():
+        samples, notes = record.read_samples(folder)
+        return summarise(record.read_manifest(folder), samples, reading_notes=notes)
+
+
+def _print_table(folder: Path) -> None:
     from benchbox.report import table
 
-    samples, notes = record.read_samples(folder)
-    summary = summarise(record.read_manifest(folder), samples, reading_notes=notes)
+    summary = _summary(folder)
     if sys.stdout.isatty():
         from rich.console import Console
 
@@ -493,13 +500,7 @@ def show(run_name: str, results: Path, as_json: bool) -> int:
     if not as_json:
         _print_table(folder)
         return EXIT_DONE
-    from dataclasses import asdict
-
-    from benchbox.analysis.summary import summarise
-
-    samples, notes = record.read_samples(folder)
-    summary = summarise(record.read_manifest(folder), samples, reading_notes=notes)
-    click.echo(json.dumps(asdict(summary), indent=2))
+    click.echo(json.dumps(_summary(folder).as_json(), indent=2))
     return EXIT_DONE
 
 

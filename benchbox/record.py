@@ -369,7 +369,8 @@ def read_samples(folder: Path | RunFolder) -> tuple[list[Sample], list[str]]:
     """
     path = _path(folder) / SAMPLES_FILE
     samples: list[Sample] = []
-    with _opened(path) as file, _collector_paused():
+    fields: set[str] = set()
+    with _opened(path) as file, collector_paused():
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return samples, [_torn(path, number)]
@@ -381,13 +382,29 @@ def read_samples(folder: Path | RunFolder) -> tuple[list[Sample], list[str]]:
                 raise _unreadable(f"{path}:{number}", line, error) from error
             if sample.format > FORMAT_VERSION:
                 raise _newer(f"{path}:{number}", sample.format)
+            fields = _with_shared_fields(sample, fields)
             samples.append(sample)
     return samples, []
 
 
+def _with_shared_fields(sample: Sample, known: set[str]) -> set[str]:
+    """Let ``sample`` share the set of the fields that its line has, where it is the ``known`` one; return its set.
+
+    Nearly all lines have the same, and a set of its own is a sixth of what a sample takes in memory.
+    """
+    own = sample.__pydantic_fields_set__
+    if own != known:
+        return own
+    object.__setattr__(sample, "__pydantic_fields_set__", known)
+    return known
+
+
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep the cycle collector from walking over millions of new objects again and again: half of the time, else."""
+def collector_paused() -> Iterator[None]:
+    """Keep the cycle collector from walking over the millions of objects of a record again and again.
+
+    That is half of the time of reading it, and a tenth of what is made of it.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,8 +1,14 @@
 """What is done and what is left: medians and the time to the end."""
 
-from typing import Any
+import random
+import statistics
+from typing import Any, Self
+
+from hypothesis import given
+from hypothesis import strategies as some
 
 from benchbox.progress import Tally
+from benchbox.report.words import format_value
 
 ORDER = [["a/w", "b/w"], ["b/w", "a/w"], ["a/w", "b/w"], ["b/w", "a/w"]]
 
@@ -94,3 +100,35 @@ def test_a_run_that_is_complete_may_be_primed_again() -> None:
     tally = Tally(ORDER, len(ORDER))
     tally.note(sample("a/w", 0))
     assert tally.left == {"a/w": 0, "b/w": 1}
+
+
+@given(some.lists(some.floats(1e-7, 1e4), min_size=1, max_size=30))
+def test_after_each_sample_the_median_is_that_of_all_so_far(values: list[float]) -> None:
+    """The same number that the final table has."""
+    tally = Tally(ORDER, 1)
+    for count, value in enumerate(values, start=1):
+        tally.note(sample("a/w", count, ready_s=value))
+        assert tally.median_text("a/w") == f"median {format_value(statistics.median(values[:count]), 's')}"
+
+
+class Counted(float):
+    """A number that counts how often such numbers are compared."""
+
+    compared = 0
+
+    def __lt__(self, other: float) -> bool:
+        Counted.compared += 1
+        return float(self) < float(other)
+
+    def __neg__(self) -> Self:
+        return type(self)(-float(self))
+
+
+def test_what_a_sample_costs_the_display_does_not_grow_with_the_samples_before_it() -> None:
+    """A long run is not slowed down by those who watch it: its medians are not sorted anew at each sample."""
+    tally, chance, count = Tally(ORDER, 1), random.Random(1), 4_000
+    Counted.compared = 0
+    for number in range(1, count + 1):
+        tally.note(sample("a/w", number, ready_s=Counted(chance.random())))
+        tally.median_text("a/w")
+    assert 0 < Counted.compared <= 60 * count

@@ -368,6 +368,18 @@ def test_pairs_keep_their_separators_apart() -> None:
     assert format_pairs({}) == ""
 
 
+def test_samples_share_what_their_lines_have_in_common(folder: RunFolder) -> None:
+    """Which fields a line has is kept once; a line with others is told apart, and none is changed."""
+    write(folder, sample(), sample())
+    lines = folder.samples.read_text().splitlines(keepends=True)
+    short = lines[0].replace('"console_tail":"",', "")
+    folder.samples.write_text("".join([*lines, short]))
+    first, second, third = read_samples(folder)[0]
+    assert first.model_fields_set is second.model_fields_set
+    assert first.model_fields_set - third.model_fields_set == {"console_tail"}
+    assert f"{second.model_dump_json()}\n" == lines[1]
+
+
 def test_reading_leaves_the_collector_as_it_was(folder: RunFolder) -> None:
     """Also when it fails."""
     import gc

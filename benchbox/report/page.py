@@ -6,14 +6,12 @@ each script that may run, so that nothing else does. Jinja2 and plotly are impor
 """
 
 import base64
-import contextlib
-import gc
 import hashlib
 import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +24,7 @@ from benchbox.analysis.samples import Taken, exclusion, take
 from benchbox.analysis.scaling import Scaling, scalings
 from benchbox.analysis.summary import Row, Summary, Table, summarise
 from benchbox.errors import RecordError
-from benchbox.record import Manifest, Sample
+from benchbox.record import Manifest, Sample, collector_paused, read_manifest, read_samples
 from benchbox.report import definitions, figures, raw, words
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -108,9 +106,7 @@ class _Applied:
 
 def write_page(folder: Path, out: Path) -> Path:
     """Write the page of the run in ``folder`` to ``out`` and return it. Raises RecordError where that cannot be."""
-    from benchbox.record import read_manifest, read_samples
-
-    with _no_collector():
+    with collector_paused():
         samples, notes = read_samples(folder)
         page = render_page(read_manifest(folder), samples, notes)
     try:
@@ -129,18 +125,6 @@ def _write_whole(out: Path, text: str) -> None:
         draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _no_collector() -> Iterator[None]:
-    """Keep the cyclic garbage collector from walking a record's objects again and again: a third of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def render_page(

@@ -335,3 +335,25 @@ def test_the_interval_of_a_slope_covers_the_truth_as_often_as_it_says() -> None:
         covered += found.low <= 3 <= found.high
     assert 180 <= covered <= 200
     assert st.slope(points, 1, resamples=500) == found
+
+
+def test_the_slope_of_many_points_takes_little_memory_and_is_the_same() -> None:
+    """Its resamples are drawn some at a time: the draws are those of one large table, which would take gigabytes."""
+    import tracemalloc
+
+    import numpy as np
+
+    chance = random.Random(2)
+    points = [(2**power, 3.0 * 2**power + chance.gauss(0, 1)) for power in range(5) for _ in range(600)]
+    tracemalloc.start()
+    try:
+        found = st.slope(points, seed=5, resamples=2_000)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 20 << 20
+    drawn = np.random.Generator(np.random.PCG64(5)).integers(len(points), size=(2_000, len(points)))
+    x, y = (np.array(column, dtype=np.float64)[drawn] for column in zip(*points, strict=True))
+    tail = st._expanded_tail(len(points))
+    low, high = np.quantile(st._slopes(x, y), [tail, 1 - tail])
+    assert found is not None and (found.low, found.high) == (float(low), float(high))
