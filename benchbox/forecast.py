@@ -18,7 +18,7 @@ _TYPICAL_S: Final[Mapping[str, float]] = {
 }  # fmt: skip
 #: The parameter of workloads by which they are told how long to go on, in s.
 _LASTS: Final = "seconds"
-_SAMPLE_BYTES: Final = 2500
+_SAMPLE_BYTES: Final = 4000
 #: What the image and the guest kernel take when they are not in the cache yet.
 _FIRST_TIME_BYTES: Final = 250 << 20
 
