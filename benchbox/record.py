@@ -11,7 +11,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -252,14 +252,14 @@ def create(results: Path, manifest: Manifest) -> RunFolder:
 
 def write_manifest(folder: RunFolder, manifest: Manifest) -> None:
     """Replace the manifest in ``folder`` so that at any instant, power cuts included, a whole one is there."""
-    _replace(folder.manifest, manifest.model_dump_json(indent=1).encode() + b"\n")
+    _replace(folder.manifest, [manifest.model_dump_json(indent=1).encode() + b"\n"])
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: Path, parts: Iterable[bytes]) -> None:
     temporary = path.with_name(f".{path.name}.new")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -420,7 +420,7 @@ def drop_after_round(folder: RunFolder, last_round: int) -> list[Sample]:
     The file is replaced as a whole, or not at all. Raises RecordError.
     """
     kept = [sample for sample in read_samples(folder)[0] if sample.round <= last_round]
-    _replace(folder.samples, b"".join(sample.model_dump_json().encode() + b"\n" for sample in kept))
+    _replace(folder.samples, (sample.model_dump_json().encode() + b"\n" for sample in kept))
     return kept
 
 

@@ -368,6 +368,21 @@ def test_pairs_keep_their_separators_apart() -> None:
     assert format_pairs({}) == ""
 
 
+def test_what_stays_of_a_large_run_is_written_line_by_line(folder: RunFolder) -> None:
+    """To go on with a run takes the memory of its samples, not also that of its whole text, twice."""
+    import tracemalloc
+
+    write(folder, *(sample(round=number, output_tail="x" * 20_000) for number in range(200)))
+    tracemalloc.start()
+    try:
+        kept = drop_after_round(folder, 200)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == 200
+    assert peak_bytes < 1.5 * folder.samples.stat().st_size
+
+
 def test_samples_share_what_their_lines_have_in_common(folder: RunFolder) -> None:
     """Which fields a line has is kept once; a line with others is told apart, and none is changed."""
     write(folder, sample(), sample())
