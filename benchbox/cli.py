@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from benchbox import __version__, completion, terminal
+from benchbox import __version__, completion, foreign, terminal
 from benchbox.errors import BenchboxError, RecordError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ _EXIT_BY_STATE: Final = {
 
 #: How much of a long list `image inspect` shows for people.
 _SHOWN_ITEMS: Final = 8
+#: SGR code (ECMA-48).
+_RED: Final = "31"
 
 _EPILOG: Final = """\b
 Examples:
@@ -106,7 +108,7 @@ class _Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:
-            click.echo(ctx.get_help(), err=True)
+            terminal.show(ctx.get_help(), err=True)
             ctx.exit(EXIT_FAILED)
         return super().parse_args(ctx, args)
 
@@ -224,8 +226,8 @@ def _provide(scenario: dict[str, Any], *, quiet: bool) -> None:
 
     lacking = needs.provide(from_resolved(scenario), os.environ.pop(needs.WRAPPER, None))
     if lacking and not quiet:
-        click.echo(f"missing on this host: {needs.told(lacking)}", err=True)
-        click.echo(f"next: as root, {needs.command(lacking)}; what needs it is not measured until then", err=True)
+        terminal.say(f"missing on this host: {needs.told(lacking)}", err=True)
+        terminal.say(f"next: as root, {needs.command(lacking)}; what needs it is not measured until then", err=True)
 
 
 def _watcher(job: dict[str, Any], *, quiet: bool, json_events: bool) -> "AbstractContextManager[EventLines | Progress]":
@@ -334,15 +336,16 @@ def _print_result(folder: Path, reports: Path) -> None:
     from benchbox.report.page import write_page
 
     if sys.stdout.isatty():
-        click.echo()  # the progress stands above
+        terminal.say()  # the progress stands above
     _print_table(folder)
     page: Path | None = None
     try:
         page = write_page(folder, reports / f"{folder.name}.html")
     finally:
-        click.echo(f"\nrecord  {folder}")
+        terminal.say()
+        terminal.say(f"record  {folder}")
         if page:
-            click.echo(f"page    {page}")
+            terminal.say(f"page    {page}")
 
 
 def _summary(folder: Path) -> "Summary":
@@ -359,20 +362,19 @@ def _print_table(folder: Path) -> None:
 
     summary = _summary(folder)
     if sys.stdout.isatty():
-        from rich.console import Console
-
-        Console().print(table.rich_text(summary))
+        terminal.console(sys.stdout).print(table.rich_text(summary))
     else:
-        click.echo(table.plain_text(summary))
+        terminal.show(table.plain_text(summary))
 
 
 def _print_ending(ending: "Ending") -> None:
     if ending.reason:
-        click.echo(f"\n{ending.state}: {ending.reason}", err=True)
+        terminal.say(err=True)
+        terminal.say(f"{ending.state}: {ending.reason}", err=True)
     if ending.hint:
-        click.echo(f"next: {ending.hint}", err=True)
+        terminal.say(f"next: {ending.hint}", err=True)
     for leftover in ending.leftovers:
-        click.echo(f"could not be removed: {leftover}", err=True)
+        terminal.say(f"could not be removed: {leftover}", err=True)
 
 
 @commands.command(short_help="Say what `run` would do, and do nothing.")
@@ -403,7 +405,7 @@ def plan(
     scenario = _load(scenario_file, rounds, seed, only)
     required = _required(require, resolved(scenario)["environments"])
     found = forecast.forecast(scenario, results, required)
-    click.echo(json.dumps(forecast.as_dict(found), indent=2) if as_json else forecast.as_text(found, brief=quiet))
+    terminal.show(json.dumps(forecast.as_dict(found), indent=2) if as_json else forecast.as_text(found, brief=quiet))
     return EXIT_DONE
 
 
@@ -435,7 +437,7 @@ def validate(scenario_files: tuple[Path, ...]) -> int:
             _print_error(error)
         else:
             count = len(scenario.environments) * len(scenario.workloads)
-            click.echo(f"{path}: well, {count} cells, {scenario.rounds} rounds")
+            terminal.say(f"{path}: well, {count} cells, {scenario.rounds} rounds")
     return EXIT_FAILED if broken else EXIT_DONE
 
 
@@ -451,7 +453,7 @@ def schema() -> int:
     """
     from benchbox.scenario import json_schema
 
-    click.echo(json.dumps(json_schema(), indent=2))
+    terminal.show(json.dumps(json_schema(), indent=2))
     return EXIT_DONE
 
 
@@ -471,13 +473,13 @@ def list_runs(results: Path, as_json: bool) -> int:
     manifests = [record.read_manifest(path) for path in record.list_runs(results)]
     if as_json:
         keys = {"run_id", "created_at", "exit_state", "rounds"}
-        click.echo(json.dumps([manifest.model_dump(include=keys) for manifest in manifests], indent=2))
+        terminal.show(json.dumps([manifest.model_dump(include=keys) for manifest in manifests], indent=2))
         return EXIT_DONE
     if not manifests:
-        click.echo(f"no runs in {results}; `benchbox run scenarios/startup.yaml` makes one", err=True)
+        terminal.say(f"no runs in {results}; `benchbox run scenarios/startup.yaml` makes one", err=True)
     for manifest in manifests:
         environments = ", ".join(f"{item.label} {item.state}" for item in manifest.environments)
-        click.echo(f"{manifest.run_id}  {manifest.exit_state:<11}  {manifest.rounds:>4} rounds  {environments}")
+        terminal.say(f"{manifest.run_id}  {manifest.exit_state:<11}  {manifest.rounds:>4} rounds  {environments}")
     return EXIT_DONE
 
 
@@ -500,7 +502,7 @@ def show(run_name: str, results: Path, as_json: bool) -> int:
     if not as_json:
         _print_table(folder)
         return EXIT_DONE
-    click.echo(json.dumps(_summary(folder).as_json(), indent=2))
+    terminal.show(json.dumps(_summary(folder).as_json(), indent=2))
     return EXIT_DONE
 
 
@@ -520,7 +522,7 @@ def report(run_name: str, results: Path, out: Path | None) -> int:
     from benchbox.report.page import write_page
 
     folder = record.find_run(results, run_name)
-    click.echo(write_page(folder, out or Path("reports", f"{folder.name}.html")))
+    terminal.say(write_page(folder, out or Path("reports", f"{folder.name}.html")))
     return EXIT_DONE
 
 
@@ -529,8 +531,11 @@ def report(run_name: str, results: Path, out: Path | None) -> int:
 @_results_option
 @click.option("--format", "form", type=click.Choice(["csv"]), default="csv", show_default=True, help="The format.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="A file, instead of standard output.")
-def export(run_name: str, results: Path, form: str, out: Path | None) -> int:
+@click.option("--raw-text", is_flag=True, help="Text as it was recorded: it may hold formulas and control characters.")
+def export(run_name: str, results: Path, form: str, out: Path | None, raw_text: bool) -> int:
     """Write every sample of RUN as a long table, values in base units (s, B, B/s, 1/s, 1).
+
+    Text that a spreadsheet would take for a formula stands behind an apostrophe, control characters are left out.
 
     \b
     Examples:
@@ -543,10 +548,10 @@ def export(run_name: str, results: Path, form: str, out: Path | None) -> int:
     folder = record.find_run(results, run_name)
     samples, notes = record.read_samples(folder)
     with contextlib.ExitStack() as stack:
-        target = stack.enter_context(out.open("w", newline="")) if out else sys.stdout
-        exports.write_csv(exports.export_rows(record.read_manifest(folder), samples), target)
+        target = stack.enter_context(out.open("w", newline="")) if out else terminal.output()
+        exports.write_csv(exports.export_rows(record.read_manifest(folder), samples), target, raw_text=raw_text)
     for note in notes:
-        click.echo(note, err=True)
+        terminal.say(note, err=True)
     return EXIT_DONE
 
 
@@ -582,9 +587,10 @@ def doctor(require: str | None, boot: bool, results: Path, as_json: bool) -> int
         facts = replace(facts, guests=replace(facts.guests, trial=_boot_guest()))
     found = examine(facts, required)
     if as_json:
-        click.echo(json.dumps(text.as_dict(found, required), indent=2))
+        terminal.show(json.dumps(text.as_dict(found, required), indent=2))
     else:
-        click.echo(text.as_text(found, terminal.columns(), colour=terminal.colourful(sys.stdout)))
+        for line in text.as_lines(found, terminal.columns()):
+            terminal.say(line.text, colour=line.colour)
     return EXIT_FAILED if found.blocked else EXIT_DONE
 
 
@@ -609,7 +615,7 @@ def _boot_guest() -> "GuestTrial":
     from benchbox.supervisor import trial
 
     if sys.stderr.isatty():
-        click.echo("booting a guest ...", err=True)
+        terminal.say("booting a guest ...", err=True)
     try:
         with tempfile.TemporaryDirectory() as folder:
             found = trial.boot_guest(_new_job(loads(trial.SCENARIO, "doctor"), Path("doctor"), Path(folder)))
@@ -639,17 +645,17 @@ def clean() -> int:
     with contextlib.suppress(LockError), host_lock():
         swept = cleanup.sweep_scratch()
     for path in swept:
-        click.echo(f"removed folder {path}")
+        terminal.say(f"removed folder {path}")
     for item in cleaned:
         for what in item.removed:
-            click.echo(f"{item.run_id}: removed {what}")
+            terminal.say(f"{item.run_id}: removed {what}")
         for what in item.remaining:
-            click.echo(f"{item.run_id}: could not remove {what}", err=True)
+            terminal.say(f"{item.run_id}: could not remove {what}", err=True)
     living = cleanup.living_runs()
     for run_id in living:
-        click.echo(f"{run_id}: lives, not touched")
+        terminal.say(f"{run_id}: lives, not touched")
     if not cleaned and not living and not swept:
-        click.echo("nothing to clean")
+        terminal.say("nothing to clean")
     return EXIT_FAILED if any(item.remaining for item in cleaned) else EXIT_DONE
 
 
@@ -669,13 +675,13 @@ def init(file: Path) -> int:
 
     try:
         with file.open("x", encoding="utf-8") as target:
-            target.write(starter(file.stem, str(file)))
+            target.write(starter(foreign.plain(file.stem), foreign.plain(file)))
     except FileExistsError as error:
         raise UsageError(f"{file} is there already", hint="give another name: benchbox init FILE") from error
     except OSError as error:
         raise UsageError(f"{file}: cannot be written: {error.strerror}", hint="choose another folder") from error
-    click.echo(file)
-    click.echo(f"next: look into it, then benchbox run {file}", err=True)
+    terminal.say(file)
+    terminal.say(f"next: look into it, then benchbox run {file}", err=True)
     return EXIT_DONE
 
 
@@ -690,7 +696,7 @@ def print_completion(shell: str) -> int:
       eval "$(benchbox completion zsh)"                                    in ~/.zshrc
       benchbox completion fish > ~/.config/fish/completions/benchbox.fish
     """
-    click.echo(completion.script(commands, shell))
+    terminal.show(completion.script(commands, shell))
     return EXIT_DONE
 
 
@@ -723,14 +729,14 @@ def image_list(as_json: bool) -> int:
 
     found = inventory.entries()
     if as_json:
-        click.echo(json.dumps([_entry_facts(entry) for entry in found], indent=2))
+        terminal.show(json.dumps([_entry_facts(entry) for entry in found], indent=2))
         return EXIT_DONE
     if not found:
-        click.echo(f"nothing in {cache_folder()}; the first run fills it", err=True)
+        terminal.say(f"nothing in {cache_folder()}; the first run fills it", err=True)
     for entry in found:
-        click.echo(f"{format_size(entry.size_bytes):>9}  {entry.name[:28]:<28}  {entry.made_at[:10]}  {entry.what}")
+        terminal.say(f"{format_size(entry.size_bytes):>9}  {entry.name[:28]:<28}  {entry.made_at[:10]}  {entry.what}")
     if found:
-        click.echo(f"{format_size(sum(entry.size_bytes for entry in found)):>9}  in {cache_folder()}")
+        terminal.say(f"{format_size(sum(entry.size_bytes for entry in found)):>9}  in {cache_folder()}")
     return EXIT_DONE
 
 
@@ -757,12 +763,12 @@ def image_inspect(name: str, as_json: bool) -> int:
 
     found = [inventory.details(entry) for entry in inventory.find([name])]
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        terminal.show(json.dumps(found, indent=2))
         return EXIT_DONE
     for facts in found:
         facts["size"] = format_size(facts.pop("size_bytes"))
         for key, value in facts.items():
-            click.echo(f"{key:<9} {_as_line(value)}")
+            terminal.say(f"{key:<9} {_as_line(value)}")
     return EXIT_DONE
 
 
@@ -799,16 +805,16 @@ def image_rm(names: tuple[str, ...]) -> int:
         found = inventory.find(names)
         for entry in found:
             inventory.remove(entry)
-            click.echo(f"removed {entry.name} ({entry.what}), {format_size(entry.size_bytes)}")
-    click.echo(f"freed {format_size(sum(entry.size_bytes for entry in found))}")
+            terminal.say(f"removed {entry.name} ({entry.what}), {format_size(entry.size_bytes)}")
+    terminal.say(f"freed {format_size(sum(entry.size_bytes for entry in found))}")
     return EXIT_DONE
 
 
 def _print_error(error: BenchboxError) -> None:
-    word = click.style("error", fg="red") if terminal.colourful(sys.stderr) else "error"
-    click.echo(f"{word}: {error.message}", err=True)
+    terminal.say("error", err=True, colour=_RED, end="")
+    terminal.say(f": {error.message}", err=True)
     if error.hint:
-        click.echo(f"next: {error.hint}", err=True)
+        terminal.say(f"next: {error.hint}", err=True)
 
 
 def _as_ours(error: click.ClickException) -> UsageError:
@@ -847,6 +853,7 @@ def _exit_with(function: Callable[[], int]) -> int:
 def main() -> None:
     """The entry point of the program ``benchbox``."""
     terminal.be_legible()
+    foreign.guard_tracebacks()
     program = functools.partial(
         commands.main, prog_name="benchbox", complete_var=completion.VARIABLE, standalone_mode=False
     )

@@ -1,6 +1,7 @@
 """What the shell completes: runs, scenario files, environments. Never raises: a completion that fails is none."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -9,10 +10,13 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from benchbox.errors import BenchboxError, UsageError
+from benchbox.foreign import plain
 
 #: The environment variable by which a shell's completion calls the program.
 VARIABLE: Final = "_BENCHBOX_COMPLETE"
 SHELLS: Final = ("bash", "zsh", "fish")
+#: What a shell takes for one word as it stands. It is put on the command line unquoted: nothing else is offered.
+_WORD: Final = re.compile(r"[\w@%+=:,./-]+")
 _SCENARIO_FOLDER: Final = Path("scenarios")
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -32,7 +36,11 @@ def _completer(source: Source) -> Completer:
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         with contextlib.suppress(Exception):  # half a command line can be anything
             found = source(context, incomplete)
-            return [CompletionItem(text, help=what) for text, what in found if text.startswith(incomplete)]
+            return [
+                CompletionItem(text, help=what and plain(what))
+                for text, what in found
+                if text.startswith(incomplete) and _WORD.fullmatch(text)
+            ]
         return []
 
     return complete

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self, TextIO
 
+from benchbox import terminal
+
 #: The events of a run in the order in which they come; ``sample`` and ``abandoned`` as often as there are any.
 EVENTS: Final = ("run", "prepare", "environment", "start", "sample", "abandoned", "end", "result")
 
@@ -38,8 +40,7 @@ class EventLines:
         if stream is None:
             return
         try:
-            stream.write(json.dumps(event) + "\n")
-            stream.flush()
+            terminal.write(stream, json.dumps(event) + "\n")
         except BrokenPipeError:
             self._stream = None
             _forget(stream)

@@ -2,8 +2,9 @@
 
 import csv
 from collections.abc import Iterable, Iterator
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final
 
+from benchbox.foreign import plain_lines
 from benchbox.record import CellRecord, Manifest, Sample, format_pairs
 
 COLUMNS: Final = (
@@ -11,7 +12,14 @@ COLUMNS: Final = (
     "flags",
 )  # fmt: skip
 
-Row = tuple[str | int | float, ...]
+#: What a spreadsheet takes for the beginning of a formula (OWASP, CSV Injection), full-width forms included.
+_FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+Cell = str | int | float
+Row = tuple[Cell, ...]
 
 
 def export_rows(manifest: Manifest, samples: Iterable[Sample], *, priming: bool = False) -> Iterator[Row]:
@@ -33,11 +41,22 @@ def export_rows(manifest: Manifest, samples: Iterable[Sample], *, priming: bool 
             yield _absent_row(manifest, cell, state)
 
 
-def write_csv(rows: Iterable[Row], out: TextIO) -> None:
-    """Write a header and ``rows`` to ``out`` as CSV (RFC 4180 quoting, lines end with a bare line feed)."""
+def write_csv(rows: Iterable[Row], out: "SupportsWrite[str]", *, raw_text: bool = False) -> None:
+    """Write a header and ``rows`` to ``out`` as CSV (RFC 4180 quoting, lines end with a bare line feed).
+
+    Text is ``disarmed`` unless ``raw_text``; numbers are written as they are.
+    """
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(rows)
+    writer.writerows(rows if raw_text else (tuple(map(disarmed, row)) for row in rows))
+
+
+def disarmed(cell: Cell) -> Cell:
+    """Return ``cell`` as what neither a terminal obeys nor a spreadsheet computes: behind an apostrophe it is text."""
+    if not isinstance(cell, str):
+        return cell
+    text = plain_lines(cell)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) or text[:1] in ("\t", "\n") else text
 
 
 def _sample_rows(manifest: Manifest, sample: Sample) -> Iterator[Row]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from benchbox import host, images, plan, record
 from benchbox.environments import environment
+from benchbox.foreign import plain
 from benchbox.model import EnvironmentSpec
 from benchbox.scenario import PARALLEL, SMALLER, Cell, Scenario, cells, planned_order, too_large
 from benchbox.units import format_duration, format_size
@@ -176,4 +177,5 @@ def _round_name(number: int) -> str:
 def _environment_line(item: EnvironmentForecast) -> str:
     if item.available:
         return f"  {item.label}: offered by this host, with the rights of this user"
-    return f"  {item.label}: {'fails' if item.required else 'skipped'}: {item.reason}\n    next: {item.fix}"
+    state = "fails" if item.required else "skipped"
+    return f"  {item.label}: {state}: {plain(item.reason)}\n    next: {plain(item.fix)}"

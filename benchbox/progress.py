@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from benchbox import terminal
+from benchbox.foreign import plain
 from benchbox.plan import eta_s, remaining
 from benchbox.units import format_duration
 
@@ -126,7 +128,7 @@ class Progress:
         if self._bars:
             self._bars.console.print(text, markup=False, highlight=False)
         else:
-            print(text, file=self._stream, flush=True)
+            terminal.write(self._stream, f"{text}\n")
 
     def _on_prepare(self, event: Mapping[str, Any]) -> None:
         self._say(f"preparing {event['what']}")
@@ -137,9 +139,9 @@ class Progress:
             if accelerator:
                 self._say(f"{event['label']}: accelerator {accelerator}")
             return
-        self._say(f"{event['label']}: {event['state']}: {event['reason']}")
+        self._say(f"{event['label']}: {event['state']}: {plain(event['reason'])}")
         if event["fix"]:
-            self._say(f"  next: {event['fix']}")
+            self._say(f"  next: {plain(event['fix'])}")
 
     def _on_start(self, event: Mapping[str, Any]) -> None:
         self._tally.keep_only(event["measured"])
@@ -153,7 +155,7 @@ class Progress:
     def _on_sample(self, event: Mapping[str, Any]) -> None:
         self._tally.note(event)
         if event["status"] != "ok":
-            self._say(f"round {event['round']}: {event['cell']} {event['status']}: {event['reason']}")
+            self._say(f"round {event['round']}: {event['cell']} {event['status']}: {plain(event['reason'])}")
         if self._bars:
             self._advance(event["cell"])
         elif event["round"] != self._last_round:
@@ -167,7 +169,7 @@ class Progress:
 
     def _on_abandoned(self, event: Mapping[str, Any]) -> None:
         self._tally.drop(event["cell"])
-        self._say(f"{event['cell']}: abandoned after failing in the same way: {event['reason']}")
+        self._say(f"{event['cell']}: abandoned after failing in the same way: {plain(event['reason'])}")
 
     def _line(self, number: int) -> str:
         if not number:
@@ -181,15 +183,14 @@ def _rounds(count: int) -> str:
 
 
 def _bars(stream: TextIO) -> "Bars":
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bars
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TextColumn("{task.fields[median]}"),
     )
     # Four times a second: the display shares the harness's CPUs, and must not be a load of its own.
-    return Bars(*columns, console=Console(file=stream), refresh_per_second=4)
+    return Bars(*columns, console=terminal.console(stream), refresh_per_second=4)

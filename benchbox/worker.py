@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from benchbox import caches, host, images, record
+from benchbox import caches, foreign, host, images, record
 from benchbox.caches import Cache, Seen
 from benchbox.engine import Engine, PlannedCell, stored_counters
 from benchbox.environments import clients, environment
@@ -101,6 +101,7 @@ class HostConditions:
 
 def main(argv: Sequence[str]) -> int:
     """Run the job on standard input; the exit status says only whether the worker itself went well."""
+    foreign.guard_tracebacks()
     descriptor = int(argv[1])
     os.set_inheritable(descriptor, False)
 

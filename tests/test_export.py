@@ -4,7 +4,9 @@ import csv
 import io
 from typing import Any
 
-from benchbox.export import COLUMNS, export_rows, write_csv
+import pytest
+
+from benchbox.export import COLUMNS, disarmed, export_rows, write_csv
 from benchbox.record import CellRecord, EnvironmentRecord, Manifest, MetricValue, Sample
 
 RUN = "startup-20260102T030405Z-0a1b"
@@ -82,3 +84,39 @@ def test_csv_is_quoted_where_it_must_be() -> None:
     assert tuple(header) == COLUMNS
     assert [tuple(map(str, row)) for row in rows] == [tuple(row) for row in read]
     assert float(read[0][9]) == 0.1 + 0.2
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-cmd|' /C calc'!A0", "'-cmd|' /C calc'!A0"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("\tx", "'\tx"),
+        ("\r=1", "' =1"),
+        ("\n=1", "'\n=1"),
+        ("  =1", "'  =1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("\u200b=1", "'=1"),
+        ("a=1;b=-2", "a=1;b=-2"),
+        ("", ""),
+        (-1.5, -1.5),
+        (-3, -3),
+        ("a\x1b[2Jb\u202ec", "a [2Jbc"),
+    ],
+)
+def test_text_in_an_export_is_no_formula(cell: str | float, written: str | float) -> None:
+    """What a spreadsheet would compute or a terminal obey is text; numbers stay numbers."""
+    assert disarmed(cell) == written
+
+
+def test_an_export_is_disarmed_unless_text_is_wanted_as_it_is() -> None:
+    """A label, a workload and a flag of a stranger's record."""
+    taken = [sample("=HYPERLINK(1)", params={"@a": "x"}, flags={"-b": 1})]
+    for raw_text, mark in ((False, "'"), (True, "")):
+        out = io.StringIO()
+        write_csv(export_rows(manifest(), taken), out, raw_text=raw_text)
+        row = list(csv.reader(io.StringIO(out.getvalue())))[1]
+        assert (row[4], row[6], row[11]) == (f"{mark}=HYPERLINK(1)", f"{mark}@a=x", f"{mark}-b=1")

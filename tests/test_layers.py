@@ -21,7 +21,7 @@ LAYERS: Final = (
     ("virt",),
     ("images",),
     ("linux",),
-    ("model", "units", "errors", "remedies"),
+    ("model", "units", "foreign", "errors", "remedies"),
     ("native",),
 )
 RANK: Final = {name: rank for rank, row in enumerate(LAYERS) for name in row}
@@ -33,7 +33,7 @@ STRANGERS: Final = ({"environments", "workloads"},)
 LEAVES: Final = frozenset({"errors"})
 
 #: Read by every process, the measuring one and ``launch``'s planner among them.
-STANDARD_LIBRARY_ONLY: Final = ("linux", "model", "units", "errors", "remedies", "native")
+STANDARD_LIBRARY_ONLY: Final = ("linux", "model", "units", "foreign", "errors", "remedies", "native")
 #: Too large for the measuring process, which imports everything from ``engine`` down.
 HEAVY: Final = frozenset({"numpy", "pandas", "plotly", "scipy", "jinja2"})
 LIBVIRT_WORKER: Final = PACKAGE / "virt" / "worker.py"

@@ -3,10 +3,11 @@
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from benchbox import __version__
 from benchbox.doctor.findings import SEVERITIES, Finding, Report, Severity
+from benchbox.foreign import plain
 
 #: Raised when a key of the JSON goes or changes its meaning.
 FORMAT_VERSION: Final = 1
@@ -36,28 +37,36 @@ def as_dict(report: Report, required: tuple[str, ...] = ()) -> dict[str, Any]:
     }
 
 
-def as_text(report: Report, width: int = 80, *, colour: bool = False) -> str:
-    """Return ``report`` for people, the worst first, the verdict last, in lines of at most ``width`` columns."""
+class Line(NamedTuple):
+    """A line of the report, and the SGR code of its colour on a terminal, empty for none."""
+
+    text: str
+    colour: str = ""
+
+
+def as_lines(report: Report, width: int = 80) -> Iterator[Line]:
+    """Yield ``report`` for people, the worst first, the verdict last, in lines of at most ``width`` columns."""
     width = max(width, _NARROWEST)
-    lines: list[str] = []
     for severity in SEVERITIES:
         group = [finding for finding in report.findings if finding.severity == severity]
         if group:
-            lines += [_coloured(_HEADINGS[severity], _COLOURS[severity], colour), *_group(group, width, colour), ""]
-    lines += [_counts(report), *_wrapped(printable(report.verdict), width)]
-    return "\n".join(lines)
+            yield Line(_HEADINGS[severity], _COLOURS[severity])
+            yield from _group(group, width)
+            yield Line("")
+    yield Line(_counts(report))
+    yield from map(Line, _wrapped(plain(report.verdict), width))
 
 
-def _group(findings: list[Finding], width: int, colour: bool) -> Iterator[str]:
+def _group(findings: list[Finding], width: int) -> Iterator[Line]:
     column = max(len(finding.title) for finding in findings) + 2
     for finding in findings:
         head = f"{_INDENT}{finding.title.ljust(column)}"
-        yield from _wrapped(head + _short(printable(finding.found)), width, " " * len(head))
+        yield from map(Line, _wrapped(head + _short(plain(finding.found)), width, " " * len(head)))
         if finding.severity in ("blocker", "warning") or finding.fix:
             for line in _wrapped(_BELOW + finding.why, width, _BELOW):
-                yield _coloured(line, _DIM, colour)
+                yield Line(line, _DIM)
         if finding.fix:
-            yield from _wrapped(f"{_INDENT}> {printable(finding.fix)}", width, _BELOW)
+            yield from map(Line, _wrapped(f"{_INDENT}> {plain(finding.fix)}", width, _BELOW))
 
 
 def _short(text: str) -> str:
@@ -79,12 +88,3 @@ def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
     return textwrap.wrap(
         text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
     )
-
-
-def _coloured(text: str, code: str, colour: bool) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m" if colour else text
-
-
-def printable(text: str) -> str:
-    """Return ``text`` in one line without anything that a terminal would obey: names of processes are not ours."""
-    return "".join(each if each.isprintable() else "?" if each not in "\n\t\r" else " " for each in text)

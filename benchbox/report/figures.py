@@ -17,9 +17,10 @@ from benchbox.analysis.scaling import Scaling, Series
 from benchbox.analysis.sizes import PARTS, Sizes
 from benchbox.analysis.statistics import outliers
 from benchbox.analysis.summary import Row, Table
+from benchbox.foreign import plain
 from benchbox.model import Signal
 from benchbox.record import Iterations, Sample
-from benchbox.report.words import format_value, plain, ratio_text, rung_value
+from benchbox.report.words import format_value, ratio_text, rung_value
 
 #: What stands in a figure for a colour: the page's script puts in that of the reader's theme. No text that others wrote
 #: can begin so, ``label`` lets no control character through.

@@ -24,6 +24,7 @@ from benchbox.analysis.samples import Taken, exclusion, take
 from benchbox.analysis.scaling import Scaling, scalings
 from benchbox.analysis.summary import Row, Summary, Table, summarise
 from benchbox.errors import RecordError
+from benchbox.foreign import plain, plain_lines
 from benchbox.record import Manifest, Sample, collector_paused, read_manifest, read_samples
 from benchbox.report import definitions, figures, raw, words
 
@@ -152,8 +153,8 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["plain"] = words.plain
-    environment.filters["lines"] = words.plain_lines
+    environment.filters["plain"] = plain
+    environment.filters["lines"] = plain_lines
     page = environment.get_template("page.html.j2").render(
         summary=summary,
         manifest=manifest,
@@ -213,7 +214,7 @@ def _contents(sections: Sequence[_Section], has_gaps: bool, has_scaling: bool = 
         empty |= {"iterations"} if not sections[0].iterations else set()
         links = [link for link in links if link.anchor not in empty]
     else:
-        links += [_Link(f"verdicts{section.suffix}", words.plain(section.table.title)) for section in sections]
+        links += [_Link(f"verdicts{section.suffix}", plain(section.table.title)) for section in sections]
     gaps = [_Link("missing", "Skipped and failed")] if has_gaps else []
     return [*links, *(_Link(anchor, text) for anchor, text in _BACKGROUND[:2]), *gaps,
             *(_Link(anchor, text) for anchor, text in _BACKGROUND[2:])]  # fmt: skip

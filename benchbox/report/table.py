@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from benchbox.analysis.overview import Line, Overview
 from benchbox.analysis.scaling import scalings
 from benchbox.analysis.summary import Row, Summary, Table
+from benchbox.foreign import plain
 from benchbox.report import definitions
 from benchbox.report.words import (
     NONE,
@@ -20,7 +21,6 @@ from benchbox.report.words import (
     format_value,
     interval_text,
     line_details,
-    plain,
     ratio_text,
     scaling_lines,
     sizes_answer,

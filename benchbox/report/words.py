@@ -1,6 +1,5 @@
 """How numbers and names are said to people, the same in the terminal and on the page."""
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -15,28 +14,13 @@ from benchbox.analysis.sizes import Sizes, Weight
 from benchbox.analysis.statistics import Difference, Interval, Ratio, Slope
 from benchbox.analysis.summary import Absent, Row, Summary, Table
 from benchbox.analysis.verdicts import TOLERANCE, Control
+from benchbox.foreign import plain
 from benchbox.report import definitions
 from benchbox.units import format_duration, format_size
 from benchbox.workloads.steady import MIN_ITERATIONS
 
 #: Where there is no number.
 NONE: Final = "–"
-
-
-def plain(text: object) -> str:
-    """Return ``text`` on one line without anything that could steer a terminal or reorder what is read."""
-    return " ".join("".join(_harmless(char) for char in str(text)).split())
-
-
-def plain_lines(text: str) -> str:
-    """Return ``text`` as ``plain`` does, but with its line breaks."""
-    return "\n".join("".join(_harmless(char) for char in line) for line in text.splitlines())
-
-
-def _harmless(char: str) -> str:
-    """Control characters become spaces; format characters (bidirectional overrides, zero widths) vanish."""
-    category = unicodedata.category(char)
-    return " " if category in ("Cc", "Zl", "Zp") else "" if category in ("Cf", "Cs") else char
 
 
 def significant(value: float) -> str:

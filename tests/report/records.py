@@ -265,43 +265,43 @@ def write_run(path: Path, run: Manifest, taken: Iterable[Sample]) -> Path:
     return path
 
 
-def evil_run() -> tuple[Manifest, list[Sample], list[str]]:
-    """Return a run in which everything that others write is hostile."""
+def evil_run(evil: str = EVIL) -> tuple[Manifest, list[Sample], list[str]]:
+    """Return a run in which everything that others write is ``evil``."""
     cells = [
-        CellRecord(id=EVIL + label, environment=label + EVIL, workload=EVIL, params={EVIL: EVIL}) for label in "ab"
+        CellRecord(id=evil + label, environment=label + evil, workload=evil, params={evil: evil}) for label in "ab"
     ]
     records = [
-        environment("a" + EVIL, kind=EVIL, applied={EVIL: {EVIL: [EVIL, {EVIL: EVIL}]}}, reason=EVIL, fix=EVIL,
-                    account={EVIL: CounterValue(value=1, unit=EVIL, source=EVIL)}),
-        environment("b" + EVIL, kind="vm", applied={"accelerator": EVIL, "accelerator_proof": {"reason": EVIL}}),
-        environment("c" + EVIL, kind=EVIL, state="skipped", reason=EVIL, fix=EVIL),
+        environment("a" + evil, kind=evil, applied={evil: {evil: [evil, {evil: evil}]}}, reason=evil, fix=evil,
+                    account={evil: CounterValue(value=1, unit=evil, source=evil)}),
+        environment("b" + evil, kind="vm", applied={"accelerator": evil, "accelerator_proof": {"reason": evil}}),
+        environment("c" + evil, kind=evil, state="skipped", reason=evil, fix=evil),
     ]  # fmt: skip
     run = manifest(
         cells=cells,
         records=records,
-        baseline="a" + EVIL,
-        scenario={"name": EVIL, "description": EVIL},
-        scenario_file=EVIL,
+        baseline="a" + evil,
+        scenario={"name": evil, "description": evil},
+        scenario_file=evil,
         exit_state="failed",
-        exit_reason=EVIL,
-        created_at=EVIL,
-        run_id=EVIL,
-        image=ImageRecord(name=EVIL, digest=EVIL, executables={EVIL: EVIL}),
-        host={EVIL: {EVIL: EVIL}},
-        tools={EVIL: EVIL},
-        abandoned=[AbandonedCell(cell=EVIL, reason=EVIL, after_round=1)],
+        exit_reason=evil,
+        created_at=evil,
+        run_id=evil,
+        image=ImageRecord(name=evil, digest=evil, executables={evil: evil}),
+        host={evil: {evil: evil}},
+        tools={evil: evil},
+        abandoned=[AbandonedCell(cell=evil, reason=evil, after_round=1)],
     )
     made: dict[str, Any] = {
-        "workload": EVIL,
-        "stages_ns": {EVIL: 1000, "ready": 1000},
-        "flags": {EVIL: EVIL},
-        "applied": {EVIL: EVIL},
+        "workload": evil,
+        "stages_ns": {evil: 1000, "ready": 1000},
+        "flags": {evil: evil},
+        "applied": {evil: evil},
     }
     taken = [
         sample(cell.environment, number, cell=cell.id, **made) for number in range(1, 9) for cell in cells
     ]  # fmt: skip
-    bad = failed("a" + EVIL, 9, EVIL, cell=cells[0].id, output_tail=EVIL, console_tail=EVIL, **made)
-    return run, [*taken, bad], [EVIL]
+    bad = failed("a" + evil, 9, evil, cell=cells[0].id, output_tail=evil, console_tail=evil, **made)
+    return run, [*taken, bad], [evil]
 
 
 def controlled_run(factor: float = 1.0, rounds: int = 20) -> tuple[Manifest, list[Sample]]:

@@ -89,12 +89,6 @@ def test_a_ratio_without_an_interval_shows_none() -> None:
     assert words.ratio_text(Ratio(4.59, None, None, 4)) == "4.59"
 
 
-def test_text_from_others_cannot_steer_a_terminal() -> None:
-    """Escape sequences, line breaks and bidirectional overrides are gone."""
-    assert words.plain("a\x1b[31mb\r\nc\u202ed\u2028e\x9bf") == "a [31mb cd e f"
-    assert words.plain_lines("a\x1b[2J\nb\tc") == "a [2J\nb c"
-
-
 def test_the_answer_names_emulation_in_the_same_breath() -> None:
     """A few sentences with medians and verdicts, and no emulated guest passes for a VM."""
     summary = summarise(manifest(), samples())
