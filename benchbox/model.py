@@ -4,6 +4,7 @@ Environments and workloads never import each other: they meet in ``Command`` (wh
 (what came of it). Standard library only: this module is imported by every process benchbox starts.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -79,7 +80,8 @@ class Metric:
     """A named number: value in the base unit (s, B, B/s, 1/s, 1) and which way is better.
 
     ``iterations`` are what it was made of, all of them, in the same unit, where the workload repeats itself; the first
-    ``warm_up`` of them are not in it, None where no steady state was reached.
+    ``warm_up`` of them are not in it, None where no steady state was reached. Raises ValueError for a value that is not
+    finite: whoever printed it, nothing can be compared with it.
     """
 
     name: str
@@ -88,6 +90,10 @@ class Metric:
     direction: Direction = "lower"
     iterations: tuple[float, ...] = ()
     warm_up: int | None = None
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.value < math.inf:
+            raise ValueError(f"{self.name} is {self.value}, which is no number that can be compared")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,10 @@ _SIZE_FACTORS: Final = {
     "g": 1 << 30, "gib": 1 << 30, "gb": 1000**3,
     "t": 1 << 40, "tib": 1 << 40, "tb": 1000**4,
 }  # fmt: skip
-_SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_SIZE: Final = re.compile(r"\s{0,9}(\d{1,18}(?:\.\d{1,18})?)\s{0,9}([A-Za-z]{0,3})\s{0,9}", re.ASCII)
+_CPUS: Final = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
+#: Linux is built for at most 8192 (arch/x86/Kconfig, NR_CPUS_RANGE_END).
+_MAX_CPUS: Final = 1 << 16
 
 
 #: Every unit of a metric -> its base unit, and how many of that it is.
@@ -76,12 +79,17 @@ def _three_digits(value: float) -> str:
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
-    """Return the CPUs of a kernel list such as ``0-2,5`` in ascending order; empty text is no CPU."""
-    cpus: set[int] = set()
+    """Return the CPUs of a kernel list such as ``0-2,5`` in ascending order; empty text is no CPU.
+
+    Raises ValueError for another text, and for more CPUs than any kernel has: a guest may have written it.
+    """
+    cpus: list[int] = []
     for part in filter(None, text.strip().split(",")):
-        first, _, last = part.partition("-")
-        cpus.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(cpus))
+        match = _CPUS.fullmatch(part)
+        if match is None or len(cpus) > _MAX_CPUS:
+            raise ValueError(f"expected a list of CPUs such as 0-2,5, got {text[:40]!r}")
+        cpus += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return tuple(sorted(set(cpus)))
 
 
 def format_cpu_list(cpus: tuple[int, ...]) -> str:

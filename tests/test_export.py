@@ -114,7 +114,7 @@ def test_text_in_an_export_is_no_formula(cell: str | float, written: str | float
 
 def test_an_export_is_disarmed_unless_text_is_wanted_as_it_is() -> None:
     """A label, a workload and a flag of a stranger's record."""
-    taken = [sample("=HYPERLINK(1)", params={"@a": "x"}, flags={"-b": 1})]
+    taken = [sample("=HYPERLINK(1)", params={"@a": "x"}, flags={"-b": "1"})]
     for raw_text, mark in ((False, "'"), (True, "")):
         out = io.StringIO()
         write_csv(export_rows(manifest(), taken), out, raw_text=raw_text)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from benchbox.foreign import plain, plain_lines
+from benchbox.foreign import DOCUMENTS, plain, plain_lines, whole
 
 HARMFUL = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
@@ -46,3 +46,43 @@ def test_a_traceback_cannot_steer_a_terminal(how: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "Traceback (most recent call last)" in done.stderr
     assert "ValueError: a ]0;x  b" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("-7", -7),
+        ("18446744073709551615", 2**64 - 1),
+        ("", None),
+        ("--5", None),
+        ("1e3", None),
+        ("\u0663", None),
+    ],
+)
+def test_a_whole_number_is_read(text: str, number: int | None) -> None:
+    """Whatever 64 bits hold; what is none is none."""
+    assert whole(text) == number
+
+
+@pytest.mark.parametrize("digits", [21, 4000, 5000, 60_000])
+def test_a_number_of_too_many_digits_is_refused(digits: int) -> None:
+    """With how many there were, whatever Python's own limit."""
+    with pytest.raises(ValueError, match=f"a number of {digits} digits"):
+        whole("9" * digits)
+    with pytest.raises(ValueError, match=f"a number of {digits} digits"):
+        DOCUMENTS.decode(f'{{"a": {"9" * digits}}}')
+
+
+@pytest.mark.parametrize(
+    "text", ["NaN", "[Infinity]", "-Infinity", "1e999", "-1e999", "1e20", "[" * 60_000, '{"a":' * 60_000, "", "[1"]
+)
+def test_a_document_with_what_is_no_number_is_refused(text: str) -> None:
+    """ValueError is all that is raised, for the depth of it as well."""
+    with pytest.raises(ValueError):
+        DOCUMENTS.decode(text)
+
+
+def test_a_document_of_numbers_is_read() -> None:
+    """As any reader of JSON does."""
+    assert DOCUMENTS.decode('{"a": [1, -2.5, 1e3, true, null, "x"]}') == {"a": [1, -2.5, 1000.0, True, None, "x"]}

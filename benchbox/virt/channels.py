@@ -83,7 +83,7 @@ class Control:
         elif frame.kind == frames.ENDED:
             self.ended = frames.parse_numbers(frame.payload)
         elif frame.kind == frames.OUTPUT_ENDED:
-            self.facts = frames.parse_fields(frame.payload)
+            self.facts = frames.parse_facts(frame.payload)
         elif frame.kind == frames.FAILED:
             self.failure = frame.payload.decode(errors="replace") or "no reason given"
         elif frame.kind == frames.PONG:
@@ -91,5 +91,4 @@ class Control:
 
     def output_bytes(self) -> int | None:
         """Return how many bytes of output the agent has sent, None before the end of the output."""
-        text = self.facts.get("output_bytes")
-        return int(text) if text and text.isdecimal() else None
+        return frames.count(self.facts, "output_bytes")

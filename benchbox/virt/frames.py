@@ -5,12 +5,14 @@ A frame is a type byte, the payload's length (32 bits, little endian) and the pa
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from benchbox import foreign
 from benchbox.errors import EnvironmentFailure
 from benchbox.model import Command
+from benchbox.units import parse_cpu_list
 from benchbox.virt.domain import DATA_SERIAL
 
 PROTOCOL: Final = 1
@@ -28,6 +30,9 @@ PONG: Final = b"p"
 
 _HEADER: Final = struct.Struct("<cI")
 _MAX_WORDS: Final = 512
+#: The fields of the guest's facts that count something.
+COUNTS: Final = ("output_bytes", "memory_bytes", "oom_kills", "steal_ms")
+_SHOWN: Final = 40
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,34 @@ def parse_fields(payload: bytes) -> dict[str, str]:
     return {key.decode(errors="replace"): value.decode(errors="replace") for key, found, value in parts if found}
 
 
+def parse_facts(payload: bytes) -> dict[str, str]:
+    """Return what the guest says of itself. Raises EnvironmentFailure where a count or a list of CPUs cannot be one."""
+    facts = parse_fields(payload)
+    for key in COUNTS:
+        number(key, facts.get(key, ""))
+    try:
+        parse_cpu_list(facts.get("cpus_online", ""))
+    except ValueError as error:
+        raise EnvironmentFailure(f"the guest's agent sent as cpus_online: {error}: not its protocol") from error
+    return facts
+
+
 def parse_numbers(payload: bytes) -> dict[str, int]:
-    """Return the fields of a payload that are whole numbers."""
-    fields = parse_fields(payload)
-    return {key: int(value) for key, value in fields.items() if value.lstrip("-").isdecimal() and value.isascii()}
+    """Return the fields of a payload that are whole numbers. Raises EnvironmentFailure for one of too many digits."""
+    found = {key: number(key, text) for key, text in parse_fields(payload).items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def count(facts: Mapping[str, str], key: str) -> int | None:
+    """Return what ``facts`` count as ``key``, one of COUNTS; None where they do not say."""
+    value = number(key, facts.get(key, ""))
+    return value if value is not None and value >= 0 else None
+
+
+def number(key: str, text: str) -> int | None:
+    """Return the whole number of the field ``key``, None for what is none. Raises EnvironmentFailure for too many
+    digits."""
+    try:
+        return foreign.whole(text)
+    except ValueError as error:
+        raise EnvironmentFailure(f"the guest's agent sent {error} as {key[:_SHOWN]!r}: not its protocol") from error

@@ -12,6 +12,7 @@ from benchbox.linux.cgroups import CgroupPlan
 from benchbox.linux.processes import describe_status
 from benchbox.model import DEVICE_STAT, PROCESS_READ, STAGES, Counter, Outcome, Status
 from benchbox.units import format_cpu_list, parse_cpu_list
+from benchbox.virt import frames
 from benchbox.virt.channels import Console, Control, Tail
 from benchbox.virt.domain import DISK, NIC, ROOT_DISK, TAP, DomainType, data_disk_text, is_machine
 from benchbox.virt.messages import GuestOrder
@@ -128,9 +129,9 @@ def _guest_counters(seen: Observed) -> Iterator[Counter]:
             yield Counter(f"guest.cpu.{name}", ended[key] / 1e9, "s", f"guest kernel, wait4 {source}")
     if "peak_rss_bytes" in ended:
         yield Counter("guest.memory.peak_rss", ended["peak_rss_bytes"], "B", "guest kernel, wait4 ru_maxrss")
-    steal_ms = seen.control.facts.get("steal_ms", "")
-    if steal_ms.isdecimal():
-        yield Counter("guest.cpu.steal", int(steal_ms) / 1000, "s", "guest kernel, /proc/stat steal, since its boot")
+    steal_ms = frames.count(seen.control.facts, "steal_ms")
+    if steal_ms is not None:
+        yield Counter("guest.cpu.steal", steal_ms / 1000, "s", "guest kernel, /proc/stat steal, since its boot")
     moved = cgroups.parse_keyed((seen.process_io or "").replace(":", ""))
     if "read_bytes" in moved:
         yield Counter(PROCESS_READ, moved["read_bytes"], "B", "/proc/PID/io of QEMU, read_bytes")
@@ -140,8 +141,7 @@ def _guest_counters(seen: Observed) -> Iterator[Counter]:
 
 def guest_oom_kills(seen: Observed) -> int | None:
     """Return how many processes the guest's kernel killed for memory, None where it does not say."""
-    text = seen.control.facts.get("oom_kills", "")
-    return int(text) if text.isdecimal() else None
+    return frames.count(seen.control.facts, "oom_kills")
 
 
 def _applied(seen: Observed, plan: CgroupPlan) -> dict[str, Any]:
@@ -163,9 +163,9 @@ def _applied(seen: Observed, plan: CgroupPlan) -> dict[str, Any]:
 
 
 def _guest_applied(facts: Mapping[str, str]) -> dict[str, Any]:
-    memory, pages = facts.get("memory_bytes", ""), _CHOSEN.search(facts.get("huge_pages", ""))
+    pages = _CHOSEN.search(facts.get("huge_pages", ""))
     return {
-        "memory_bytes": int(memory) if memory.isdecimal() else None,
+        "memory_bytes": frames.count(facts, "memory_bytes"),
         "cpus_online": facts.get("cpus_online"),
         "clocksource": facts.get("clocksource"),
         "hypervisor": facts.get("hypervisor"),

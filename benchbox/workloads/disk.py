@@ -7,13 +7,13 @@ flushes after each write, as a database does.
 Source: https://fio.readthedocs.io/en/latest/fio_doc.html (options and the JSON output).
 """
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from benchbox.foreign import DOCUMENTS
 from benchbox.model import Command, DataSpec, Direction, Metric, NotDone, Outcome
 from benchbox.units import NS_PER_S, parse_size
 from benchbox.workloads import reached
@@ -99,14 +99,14 @@ def _job(output: bytes) -> dict[str, Any]:
     """Return the one job of fio's JSON, which other lines may come before. Raises ValueError."""
     begin = _BEGIN.search(output)
     try:
-        found = json.JSONDecoder().raw_decode(output[begin.start() :].decode(errors="replace"))[0] if begin else {}
+        found = DOCUMENTS.raw_decode(output[begin.start() :].decode(errors="replace"))[0] if begin else {}
         (job,) = found["jobs"]
         rw, way = job["job options"]["rw"], _WAYS[job["job options"]["rw"]]
         numbers = [job["error"], *(job[way][name] for name in ("io_bytes", "bw_bytes", "iops", "total_ios", "runtime"))]
         numbers += [job[way]["clat_ns"]["percentile"][name] for name in _REQUIRED]
         whole = isinstance(job["sync"], dict) and all(_is_number(number) for number in numbers)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"no JSON of one fio job, the end is {output[-_SHOWN_BYTES:]!r}") from error
+        raise ValueError(f"no JSON of one fio job, the end is {output[-_SHOWN_BYTES:]!r} ({error!r})") from error
     if not whole or job["error"]:
         raise ValueError(f"fio's job {rw} ended with error {job['error']!r}")
     if not (job[way]["total_ios"] and job[way]["io_bytes"] and job[way]["runtime"]):

@@ -1,12 +1,12 @@
 """What an image weighs in a format: reads the numbers that the environment ``format`` finds."""
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
+from benchbox.foreign import DOCUMENTS
 from benchbox.model import Command, Metric, Outcome
 
 _PREFIX: Final = "size."
@@ -30,7 +30,7 @@ class ImageSize:
     def parse(self, outcome: Outcome) -> tuple[Metric, ...]:
         """Return the numbers. Raises ValueError for anything but sizes and durations that are none below zero."""
         try:
-            found = json.loads(outcome.output_tail)
+            found = DOCUMENTS.decode(outcome.output_tail.decode(errors="replace"))
             return tuple(_metric(name, *pair) for name, pair in found.items())
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"expected sizes by name, got {outcome.output_tail[:60]!r} ({error})") from error

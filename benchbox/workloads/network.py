@@ -3,13 +3,13 @@
 The server is in the environment, the client outside, at the other end of its link.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from benchbox.foreign import DOCUMENTS
 from benchbox.model import Command, Metric, Outcome
 from benchbox.units import NS_PER_S
 from benchbox.workloads.servers import listening, shown
@@ -62,8 +62,8 @@ class Throughput:
             raise ValueError(f"iperf3 says: {shown(str(document['error']))}")
         try:
             received, sent = document["end"]["sum_received"], document["end"]["sum_sent"]
-            rate, seconds = float(received["bits_per_second"]) / 8, float(received["seconds"])
-            again = int(sent.get("retransmits", 0))
+            rate, seconds = _number(received["bits_per_second"]) / 8, _number(received["seconds"])
+            again = _number(sent.get("retransmits", 0))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"iperf3's document lacks what arrived ({error!r})") from error
         used = document["end"].get("sender_tcp_congestion", CONGESTION_CONTROL)
@@ -79,11 +79,17 @@ class Throughput:
         )
 
 
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
+
+
 def _document(output: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(output)
+        found = DOCUMENTS.decode(output.decode(errors="replace"))
     except ValueError as error:
-        raise ValueError(f"no JSON of iperf3: {shown(output.decode(errors='replace'))}") from error
+        raise ValueError(f"no JSON of iperf3: {shown(output.decode(errors='replace'))} ({error})") from error
     if not isinstance(found, dict):
         raise ValueError("no JSON object of iperf3")
     return found

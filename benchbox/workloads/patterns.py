@@ -5,6 +5,7 @@ takes longer than TIME_LIMIT_S is ended by an alarm, which Python's ``re`` looks
 """
 
 import contextlib
+import itertools
 import math
 import re
 import signal
@@ -22,6 +23,9 @@ TIME_LIMIT_S: Final = 1.0
 MAX_PATTERN: Final = 500
 MAX_METRICS: Final = 20
 _MAX_MATCHES: Final = 1000
+#: Nothing that is measured is outside of it, and ratios of what is inside stay finite.
+_LEAST, _MOST = 1e-18, 1e18
+_SHOWN: Final = 40
 _TAIL_BYTES: Final = 300
 _NAME: Final = r"[a-z][a-z0-9_]{0,39}"
 
@@ -85,11 +89,12 @@ def _read_one(workload: str, metric: PatternMetric, text: str) -> Metric:
     with _time_limit(TIME_LIMIT_S):
         if metric.check and not _compiled(metric.check).search(text):
             raise ValueError(f"its check {metric.check!r} is not found")
-        matches = [match[1] for match in _compiled(metric.pattern).finditer(text)]
+        found = itertools.islice(_compiled(metric.pattern).finditer(text), _MAX_MATCHES + 1)
+        matches = [match[1] for match in found]
     if not matches:
         raise ValueError(f"its pattern {metric.pattern!r} matches nothing")
     if len(matches) > _MAX_MATCHES:
-        raise ValueError(f"its pattern matches {len(matches)} times, at most {_MAX_MATCHES} are taken")
+        raise ValueError(f"its pattern matches more than {_MAX_MATCHES} times")
     values = [to_base(_number(match), metric.unit) for match in matches]
     name, unit = f"{workload}.{metric.name}", BASE_UNITS[metric.unit][0]
     return Metric(name, values[0], unit, metric.direction) if len(values) == 1 else steady_metric(
@@ -102,8 +107,10 @@ def _number(text: str | None) -> float:
         value = float(text or "")
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"expected a number above zero, found {(text or '')[:40]!r}")
+    if not value > 0:
+        raise ValueError(f"expected a number above zero, found {(text or '')[:_SHOWN]!r}")
+    if not _LEAST <= value <= _MOST:
+        raise ValueError(f"expected a number from {_LEAST:g} to {_MOST:g}, found {(text or '')[:_SHOWN]!r}")
     return value
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from benchbox.errors import EnvironmentFailure
 from benchbox.model import Command
 from benchbox.virt import frames
-from benchbox.virt.frames import Decoder, Frame, parse_fields, parse_numbers, run_request
+from benchbox.virt.frames import COUNTS, Decoder, Frame, parse_facts, parse_fields, parse_numbers, run_request
 
 some_frames = st.lists(
     st.builds(Frame, st.sampled_from([b"H", b"X", b"D", b"O", b"p"]), st.binary(max_size=200)), max_size=6
@@ -66,6 +66,28 @@ def test_fields_that_are_none_are_left_out() -> None:
     """A payload from a broken guest gives what can be read of it."""
     assert parse_fields(b"a=1\0nonsense\0b=x=y\0\xff=2") == {"a": "1", "b": "x=y", "\ufffd": "2"}
     assert parse_numbers(b"a=1\0b=-2\0c=\xc2\xb2\0d=1e3\0e=") == {"a": 1, "b": -2}
+
+
+@pytest.mark.parametrize("digits", [21, 5000])
+def test_a_number_of_more_digits_than_anything_counts_is_refused(digits: int) -> None:
+    """Python itself refuses to read 4301 digits, with an error that is not the protocol's."""
+    with pytest.raises(EnvironmentFailure, match=f"a number of {digits} digits as 'run_ns': not its protocol"):
+        parse_numbers(b"run_ns=" + b"9" * digits)
+    for key in COUNTS:
+        with pytest.raises(EnvironmentFailure, match=f"a number of {digits} digits as '{key}'"):
+            parse_facts(f"{key}={'9' * digits}".encode())
+
+
+@pytest.mark.parametrize("cpus", [b"0-4000000000", b"a", b"9" * 5000])
+def test_what_is_no_list_of_cpus_is_refused(cpus: bytes) -> None:
+    """A list of four thousand million is not even made."""
+    with pytest.raises(EnvironmentFailure, match=r"cpus_online: expected a list of CPUs .*: not its protocol"):
+        parse_facts(b"cpus_online=" + cpus)
+
+
+def test_several_signs_make_no_number() -> None:
+    """It is left out, as all that is none."""
+    assert parse_numbers(b"a=--5\0b=-\0c=\xd9\xa3") == {}
 
 
 def test_an_address_is_asked_for_where_there_is_a_card() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -205,6 +206,46 @@ def test_foreign_bytes_on_the_control_port_end_the_guest(play: Callable[..., Out
     outcome = play(script)
     assert outcome.status == "failed"
     assert "not its protocol" in (outcome.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("end", "facts"),
+    [
+        (b"exit_code=0\0run_ns=" + b"9" * 5000, FACTS),
+        (END, b"output_bytes=" + b"9" * 5000),
+        (END, b"output_bytes=3\0steal_ms=" + b"9" * 5000),
+        (END, b"output_bytes=3\0cpus_online=0-4000000000"),
+    ],
+)
+def test_a_number_that_nothing_has_ends_the_guest_at_once(
+    end: bytes, facts: bytes, play: Callable[..., Outcome]
+) -> None:
+    """A failed sample with its reason, and not a thread that died of it while others wait for the guest."""
+
+    def script(guest: PlayedGuest) -> None:
+        guest.boot()
+        guest.say(b"X")
+        guest.channels["ready"].sendall(b"!")
+        guest.finish(end, facts)
+
+    began = time.monotonic()
+    outcome = play(script)
+    assert time.monotonic() - began < 5
+    assert outcome.status == "failed"
+    assert "not its protocol" in (outcome.reason or "")
+
+
+def test_a_fault_of_our_own_ends_the_guest_as_well(
+    play: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for the guest hears of it."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("not thought of")
+
+    monkeypatch.setattr(guest_module.Guest, "_on_console", broken)
+    outcome = play(good)
+    assert (outcome.status, outcome.reason) == ("failed", "benchbox itself failed: RuntimeError('not thought of')")
 
 
 def test_a_paused_guest_is_a_failed_sample_with_qemus_word(play: Callable[..., Outcome], tmp_path: Path) -> None:

@@ -171,6 +171,12 @@ def changed(**fields: Any) -> bytes:
         changed(write={"iops": -1}),
         changed(sync=None),
         changed(**{"job options": {"rw": "nonsense"}}),
+        changed(write={"bw_bytes": float("inf")}),
+        changed(write={"bw_bytes": float("nan")}),
+        changed(write={"iops": 0}).replace(b'"iops": 0', b'"iops": 1e999'),
+        changed(write={"iops": 0}).replace(b'"iops": 0', b'"iops": ' + b"9" * 5000),
+        changed(write={"iops": 10**21}),
+        b'{"jobs": ' + b"[" * 60_000,
     ],
 )
 def test_nonsense_is_refused(output: bytes) -> None:

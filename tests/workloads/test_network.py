@@ -51,7 +51,11 @@ def test_throughput_is_what_arrived() -> None:
         (b'{"end": 7}', "iperf3's document lacks what arrived"),
         (IPERF.replace(b"4109203808.039649", b'"fast"'), "iperf3's document lacks what arrived"),
         (IPERF.replace(b"4109203808.039649", b"0"), "nothing arrived"),
-        (IPERF.replace(b"4109203808.039649", b"NaN"), "nothing arrived"),
+        (IPERF.replace(b"4109203808.039649", b"NaN"), r"no JSON of iperf3: .*\(NaN is no number that can be measured"),
+        (IPERF.replace(b"4109203808.039649", b"1e999"), r"no JSON of iperf3: .*\(1e999 is no number"),
+        (IPERF.replace(b"4109203808.039649", b'"1e999"'), "iperf3's document lacks what arrived"),
+        (IPERF.replace(b"4109203808.039649", b"9" * 5000), r"no JSON of iperf3: .*\(a number of 5000 digits"),
+        (b"[" * 60_000, r"no JSON of iperf3: .*\(nested too deeply"),
     ],
 )
 def test_a_document_that_is_cut_empty_foreign_or_an_error_is_no_throughput(output: bytes, complaint: str) -> None:
