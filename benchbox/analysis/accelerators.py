@@ -4,6 +4,7 @@ What counts is what each sample says it ran with (flag ``accelerator``), then wh
 never what was asked for.
 """
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -17,7 +18,7 @@ _SUFFIX: Final = {
     "unknown": "accelerator not proven",
 }
 
-#: How much of a reason is repeated in a note; the record has all of it.
+#: How much of a reason is repeated in a note, by whole words; the record has all of it.
 _REASON_LENGTH: Final = 240
 
 
@@ -50,9 +51,16 @@ def missing_kvm_note(environment: EnvironmentRecord, failure: str | None = None)
         reason: str | None = "the scenario asks for emulation (accelerator: tcg)"
     else:
         reason = _proof_reason(environment) or environment.reason or failure
-    text = " ".join((reason or "no guest has booted with KVM on this host").split())
-    short = text if len(text) <= _REASON_LENGTH else f"{text[: _REASON_LENGTH - 1]}…"
-    return f"VM with KVM: not measured here: {short}"
+    text = reason or "no guest has booted with KVM on this host"
+    return f"VM with KVM: not measured here: {textwrap.shorten(text, _REASON_LENGTH, placeholder=' …')}"
+
+
+def kvm_attempts(environments: Iterable[EnvironmentRecord]) -> tuple[str, ...]:
+    """Return all that is known of guests that were tried with KVM in vain, each attempt once."""
+    proofs = (environment.applied.get("accelerator_proof") for environment in environments)
+    attempts = (proof.get("attempts") for proof in proofs if isinstance(proof, Mapping))
+    found = (str(text) for each in attempts if isinstance(each, list | tuple) for text in each)
+    return tuple(dict.fromkeys(found))
 
 
 def _proof_reason(environment: EnvironmentRecord) -> str | None:

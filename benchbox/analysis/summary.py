@@ -11,7 +11,7 @@ from typing import Any
 
 from benchbox.analysis import statistics as st
 from benchbox.analysis import verdicts
-from benchbox.analysis.accelerators import accelerator_of, display_label, missing_kvm_note
+from benchbox.analysis.accelerators import accelerator_of, display_label, kvm_attempts, missing_kvm_note
 from benchbox.analysis.density import Density, densities
 from benchbox.analysis.disturbances import Disturbance, disturbances
 from benchbox.analysis.floor import Floor, floors, within_floor
@@ -160,6 +160,7 @@ class Summary:
 
     ``comparisons`` is how many verdicts share the probability of a false one. ``control`` is the A/A control that says
     least good of the run, ``trusted`` False where one differs from the baseline, None without a control that can tell.
+    ``kvm_attempts`` are all that is known of guests that did not boot with KVM; the notes have it in a line.
     """
 
     run_id: str
@@ -186,6 +187,7 @@ class Summary:
     densities: tuple[Density, ...] = ()
     sizes: Sizes | None = None
     overview: Overview | None = None
+    kvm_attempts: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary as JSON types; every number is finite or None."""
@@ -245,6 +247,7 @@ def summarise(
         densities=densities(shown, by_cell, manifest.seed),
         sizes=sizes(shown, by_cell),
         overview=overview(tables, manifest.environments, manifest.baseline),
+        kvm_attempts=kvm_attempts(manifest.environments),
     )
 
 

@@ -20,7 +20,7 @@ from benchbox.analysis.summary import Row, Table
 from benchbox.foreign import plain
 from benchbox.model import Signal
 from benchbox.record import Iterations, Sample
-from benchbox.report.words import format_value, ratio_text, rung_value
+from benchbox.report.words import format_value, ratio_text, rung_value, si_scale
 
 #: What stands in a figure for a colour: the page's script puts in that of the reader's theme. No text that others wrote
 #: can begin so, ``label`` lets no control character through.
@@ -168,7 +168,7 @@ def ecdf(table: Table, by_cell: Mapping[str, Sequence[Sample]]) -> Figure:
     half_decades = _half_span(panels)
     figure: Figure = {"data": [], "layout": _ecdf_layout(len(panels))}
     for position, panel in enumerate(panels):
-        centre, unit = _centre(panel.values), "" if panel.row.unit == "1" else panel.row.unit
+        centre, unit = _centre(panel.values), _hover_unit(panel.row.unit)
         number = table.rows.index(panel.row)
         values, shares = _steps(panel.values)
         figure["data"].append(
@@ -202,7 +202,7 @@ def iterations(found: Unfolding) -> Figure:
     figure: Figure = {"data": [], "layout": _iterations_layout(len(rows), found.longest)}
     for position, (row, drawn) in enumerate(zip(rows, values, strict=True)):
         centre = _centre(drawn)
-        figure["data"] += _iteration_traces(row, position, "" if found.unit == "1" else found.unit)
+        figure["data"] += _iteration_traces(row, position, _hover_unit(found.unit))
         axis = _axis("yaxis", position)
         figure["layout"][axis] = _log_panel(found.unit, position, len(rows), centre, half_decades)
         figure["layout"]["annotations"].append(_iterations_title(row, position))
@@ -799,10 +799,18 @@ def _nice_step(rough: float) -> float:
     return power * min((1, 2, 5, 10), key=lambda factor: abs(math.log(factor * power / rough)))
 
 
+def _hover_unit(unit: str) -> str:
+    """Return what stands behind a number that plotly has given a prefix: ``7.680G/s``."""
+    return unit.removeprefix("1")
+
+
 def _tick_text(value: float, unit: str) -> str:
     """Return a round value without the zeros that a measured one would keep: ``2 ms``."""
-    if unit != "s":
+    if unit in ("B", "B/s", "1", ""):
         return format_value(value, unit)
+    if unit != "s":
+        factor, name = si_scale(value, unit)
+        return f"{value / factor:g} {name}"
     for factor, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if value >= factor:
             return f"{value / factor:g} {name}"
@@ -811,7 +819,7 @@ def _tick_text(value: float, unit: str) -> str:
 
 def _panel_traces(panel: _Cell, position: int, kind: str, floor: float) -> list[dict[str, Any]]:
     colour, axis = COLOURS[position % len(COLOURS)], _axis("y", position)
-    unit = "" if panel.row.unit == "1" else panel.row.unit
+    unit = _hover_unit(panel.row.unit)
     size = 7 if kind == "scatter" else 4
     common = {"type": kind, "mode": "markers", "xaxis": "x", "yaxis": axis}
     traces = [

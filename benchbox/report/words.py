@@ -30,7 +30,7 @@ def significant(value: float) -> str:
 
 
 def format_value(value: float | None, unit: str) -> str:
-    """Return a value of a base unit as people read it: ``12.3 ms``, ``256 MiB``, ``4,620 1/s``."""
+    """Return a value of a base unit as people read it: ``12.3 ms``, ``256 MiB``, ``4.62 k/s``."""
     if value is None:
         return NONE
     if value == 0:
@@ -39,7 +39,21 @@ def format_value(value: float | None, unit: str) -> str:
         return format_duration(value)
     if unit in ("B", "B/s"):
         return format_size(value) + unit[1:]
-    return significant(value) if unit in ("", "1") else f"{significant(value)} {unit}"
+    factor, name = si_scale(value, unit)
+    return f"{significant(value / factor)} {name}".rstrip()
+
+
+def si_scale(value: float, unit: str) -> tuple[float, str]:
+    """Return what to divide by so that ``value`` is read well, and what its unit, one without a rule of its own, is
+    called then: ``1/s`` becomes ``k/s``. A number without a unit stays as it is."""
+    if unit in ("", "1"):
+        return 1.0, ""
+    # 999.5 has three digits no more.
+    factor, prefix = next((step for step in _SI if abs(value) >= 0.9995 * step[0]), (1.0, ""))
+    return factor, f"{prefix}{unit.removeprefix('1') if prefix and unit == '1/s' else unit}"
+
+
+_SI: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def interval_text(interval: Interval | None, unit: str) -> str:
@@ -92,8 +106,10 @@ def _signed(value: float, decimals: int) -> str:
 def _scale(largest: float, unit: str) -> tuple[float, str]:
     """Return what to divide by so that ``largest`` is read well, and what the unit is called then."""
     base = "B" if unit == "B/s" else unit
-    factor, name = next((step for step in _STEPS.get(base, ()) if largest >= step[0]), (1.0, base))
-    return factor, f"{name}/s" if unit == "B/s" else "" if name == "1" else name
+    if base not in _STEPS:
+        return si_scale(largest, unit)
+    factor, name = next((step for step in _STEPS[base] if largest >= step[0]), (1.0, base))
+    return factor, f"{name}/s" if unit == "B/s" else name
 
 
 #: From where on a unit is used, largest first.

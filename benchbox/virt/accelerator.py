@@ -8,8 +8,10 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,14 +36,18 @@ ATTEMPTS: Final[tuple[tuple[str, ...], ...]] = ((), ("arch-capabilities",))
 _REGISTER_REFUSED: Final = "failed to set MSR"
 
 _CONSOLE_TAIL_CHARACTERS: Final = 400
+_CAUSE_CHARACTERS: Final = 100
+#: What follows the cause in the reason of a guest that failed.
+_AFTERMATH: Final = re.compile(r", killed after |; QEMU says: ")
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What a host offers: ``kvm``, with the CPU features that a guest must not see, or ``tcg``, and why.
+    """What a host offers: ``kvm``, with the CPU features that a guest must not see, or ``tcg``, and why in a line.
 
-    ``boot_ns`` is what the proving guest took from its request to its first process, ``evidence`` what was read back
-    from it: libvirt's live domain, and what QEMU says of KVM.
+    ``attempts`` say all of what was tried in vain, each with the end of its console. ``boot_ns`` is what the proving
+    guest took from its request to its first process, ``evidence`` what was read back from it: libvirt's live domain,
+    and what QEMU says of KVM.
     """
 
     accelerator: Accelerator
@@ -49,6 +55,7 @@ class Proof:
     disabled_features: tuple[str, ...] = ()
     boot_ns: int | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    attempts: tuple[str, ...] = ()
 
 
 def device_availability(device: Path = DEVICE) -> Availability:
@@ -83,17 +90,29 @@ def api_version(device: Path = DEVICE) -> int | None:
 
 def prove(boot: Callable[[tuple[str, ...]], Outcome]) -> Proof:
     """Return what booting proves; ``boot`` boots a KVM guest without the given CPU features to its first process."""
-    tried = []
+    attempts: list[str] = []
+    causes: list[str] = []
     for features in ATTEMPTS:
         outcome = boot(features)
         if outcome.status == "ok":
             boot_ns = outcome.stages["agent"] - outcome.requested_ns
             reason = f"a guest booted with KVM in {boot_ns / 1e9:.2f} s"
-            return Proof("kvm", reason, features, boot_ns, dict(outcome.applied.get("domain", {})))
-        tried.append(f"{_cpu(features)}: {_failure(outcome)}")
+            evidence = dict(outcome.applied.get("domain", {}))
+            return Proof("kvm", reason, features, boot_ns, evidence, tuple(attempts))
+        attempts.append(f"{_cpu(features)}: {_failure(outcome)}")
+        causes.append(_cause(outcome.reason or outcome.status))
         if _REGISTER_REFUSED not in (outcome.reason or ""):
             break
-    return Proof("tcg", f"no guest boots with KVM on this host (tried {'; '.join(tried)})")
+    reason = f"no guest boots with KVM on this host: {', '.join(dict.fromkeys(causes))}"
+    return Proof("tcg", reason, attempts=tuple(attempts))
+
+
+def _cause(reason: str) -> str:
+    """Return the gist of ``reason``, by whole words: ``QEMU gave up (failed to set MSR 0x10a to 0x69)``."""
+    gist = _AFTERMATH.split(" ".join(reason.split()), maxsplit=1)[0]
+    gave_up, said, what = gist.partition("QEMU gave up: ")
+    gist = f"{gave_up}QEMU gave up ({what.removeprefix('error: ')})" if said else gist
+    return textwrap.shorten(gist, _CAUSE_CHARACTERS, placeholder=" …")
 
 
 def _cpu(features: tuple[str, ...]) -> str:
@@ -138,7 +157,7 @@ def _read(path: Path, facts: Mapping[str, Any]) -> Proof | None:
         of_host = data.pop("facts", {})
         if any(of_host.get(name) != value for name, value in facts.items()):
             return None
-        return Proof(**{**data, "disabled_features": tuple(data["disabled_features"])})
+        return Proof(**{**data, **{name: tuple(data[name]) for name in ("disabled_features", "attempts")}})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

@@ -126,7 +126,7 @@ def test_the_terminal_has_it_too() -> None:
     lines = table.plain_text(summarise(*run())).splitlines()
     begin = lines.index("At a glance")
     assert " ".join(lines[begin + 2].split()) == "× baseline native container vm (KVM) vm (emulated, TCG)"
-    assert " ".join(lines[begin + 4].split()) == "CPU: cpu.sysbench 1,010 1/s 0.901 lower not measured 0.106"
+    assert " ".join(lines[begin + 4].split()) == "CPU: cpu.sysbench 1.01 k/s 0.901 lower not measured 0.106"
     assert " ".join(lines[begin + 5].split()) == "Image on the disk 200 MiB 1.00 1.50 1.50"
 
 
