@@ -54,8 +54,11 @@ _STAGE_COLOURS: Final = {
     "ready": COLOURS[1], "served": COLOURS[1], "exited": COLOURS[6], "cleaned": _LINE,
 }  # fmt: skip
 
-#: From so many points on they are drawn by the graphics processor: a browser's vector elements get slow there.
-WEBGL_POINTS: Final = 5_000
+#: Of an environment with more samples one in so many is drawn. All dots are vector elements, which a browser draws some
+#: 20,000 of in a second; plotly's WebGL would draw more, but compiles code, which the page's policy does not allow.
+DOTS: Final = 2_000
+#: From so many on they are smaller.
+_SMALL_DOTS: Final = 1_000
 
 _LABEL_LENGTH: Final = 60
 _FONT: Final = {"family": "system-ui, sans-serif", "size": 13, "color": _INK}
@@ -141,19 +144,17 @@ def dots(table: Table, by_cell: Mapping[str, Sequence[Sample]]) -> Figure:
 
     One panel per environment, all logarithmic and all spanning the same factor: equal heights are equal ratios, so the
     spread of a 2 ms container can be compared with that of a 2 s guest. A cross at a panel's lower edge is a sample
-    without a valid value.
+    without a valid value. Of more than DOTS samples one in so many is drawn, and every outlier.
     """
     panels = _cells(table, by_cell)
-    points = sum(len(panel.rounds) + len(panel.failed) for panel in panels)
-    kind = "scattergl" if points > WEBGL_POINTS else "scatter"
     half_decades = _half_span(panels)
     last_round = max((number for panel in panels for number in _all_rounds(panel)), default=1)
     figure: Figure = {"data": [], "layout": _dots_layout(len(panels), last_round)}
     for position, panel in enumerate(panels):
         centre = _centre(panel.values)
-        figure["data"] += _panel_traces(panel, position, kind, 10 ** (centre - 0.88 * half_decades))
+        figure["data"] += _panel_traces(panel, position, 10 ** (centre - 0.88 * half_decades))
         figure["layout"][_axis("yaxis", position)] = _panel_axis(panel, position, len(panels), centre, half_decades)
-        figure["layout"]["annotations"].append(_panel_title(panel, position))
+        figure["layout"]["annotations"].append(_panel_title(panel, position, part=_every(panel)))
         figure["layout"]["shapes"] += _median_shapes(panel, position)
     return figure
 
@@ -758,9 +759,18 @@ def _log_panel(unit: str, position: int, panels: int, centre: float, half_decade
     }
 
 
-def _panel_title(panel: _Cell, position: int, number: int | None = None) -> dict[str, Any]:
-    """Return what stands above a panel; ``number`` is that of its row in the table, where panels are left out."""
-    text = f"{label(panel.row.display)}, {panel.row.ok} of {panel.row.attempted}, log axis"
+def _every(panel: _Cell) -> int:
+    """Return of how many samples of a panel one is drawn."""
+    return max(1, -(-(len(panel.values) + len(panel.failed)) // DOTS))
+
+
+def _panel_title(panel: _Cell, position: int, number: int | None = None, part: int = 1) -> dict[str, Any]:
+    """Return what stands above a panel; ``number`` is that of its row in the table, where panels are left out.
+
+    Of ``part`` samples one is drawn.
+    """
+    drawn = f", 1 in {part} drawn" if part > 1 else ""
+    text = f"{label(panel.row.display)}, {panel.row.ok} of {panel.row.attempted}{drawn}, log axis"
     return _title_above(text, position, position if number is None else number)
 
 
@@ -817,18 +827,20 @@ def _tick_text(value: float, unit: str) -> str:
     return f"{value / 1e-9:g} ns"
 
 
-def _panel_traces(panel: _Cell, position: int, kind: str, floor: float) -> list[dict[str, Any]]:
+def _panel_traces(panel: _Cell, position: int, floor: float) -> list[dict[str, Any]]:
     colour, axis = COLOURS[position % len(COLOURS)], _axis("y", position)
     unit = _hover_unit(panel.row.unit)
-    size = 7 if kind == "scatter" else 4
-    common = {"type": kind, "mode": "markers", "xaxis": "x", "yaxis": axis}
+    every, size = _every(panel), 7 if len(panel.values) < _SMALL_DOTS else 4
+    shown = [at for at, flagged in enumerate(panel.flagged) if flagged or at % every == 0]
+    failed = panel.failed[::every]
+    common = {"type": "scatter", "mode": "markers", "xaxis": "x", "yaxis": axis}
     traces = [
         {
             **common,
             "name": "valid",
-            "x": panel.places,
-            "y": panel.values,
-            "text": [f"round {number}" for number in panel.rounds],
+            "x": [panel.places[at] for at in shown],
+            "y": [panel.values[at] for at in shown],
+            "text": [f"round {panel.rounds[at]}" for at in shown],
             "marker": {"color": colour, "symbol": SYMBOLS[position % len(SYMBOLS)], "size": size, "opacity": 0.75},
             "hovertemplate": f"%{{text}}: %{{y:.4s}}{label(unit)}<extra></extra>",
         }
@@ -845,14 +857,14 @@ def _panel_traces(panel: _Cell, position: int, kind: str, floor: float) -> list[
                 "hoverinfo": "skip",
             }
         )
-    if panel.failed:
+    if failed:
         traces.append(
             {
                 **common,
                 "name": "not valid",
-                "x": [place for _, place, _ in panel.failed],
-                "y": [floor] * len(panel.failed),
-                "text": [f"round {number}: {label(reason)}" for number, _, reason in panel.failed],
+                "x": [place for _, place, _ in failed],
+                "y": [floor] * len(failed),
+                "text": [f"round {number}: {label(reason)}" for number, _, reason in failed],
                 "marker": {"color": _BAD, "symbol": "x", "size": size + 2},
                 "hovertemplate": "%{text}<extra></extra>",
             }

@@ -131,6 +131,25 @@ def test_a_guest_that_was_to_run_with_kvm_and_never_did_is_no_vm_with_kvm() -> N
     assert "VM with KVM: not measured here: guest paused: internal error" in summary.notes
 
 
+@pytest.mark.parametrize(
+    "proof",
+    [
+        {"reason": "word " * 200},
+        {"reason": "word " * 200, "attempts": "no list"},
+        {"attempts": [["a"], 7]},
+        [],
+        "x",
+        None,
+    ],
+)
+def test_a_long_reason_is_cut_where_a_word_ends(proof: object) -> None:
+    """Of a record of an earlier version, or of a stranger's."""
+    records = [environment("vm", applied={"accelerator": "tcg", "accelerator_proof": proof})]
+    summary = summarise(manifest(("vm",), 8, records=records), [sample("vm", number) for number in range(1, 9)])
+    (note,) = [text for text in summary.notes if text.startswith("VM with KVM")]
+    assert len(note) < 280 and (note.endswith("word …") or "no guest has booted" in note)
+
+
 def test_kvm_and_emulation_in_one_cell_share_no_number() -> None:
     """A mixture would be a number of nothing, so there is none."""
     taken = [sample("vm", n, flags={"accelerator": "kvm" if n % 2 else "tcg"}) for n in range(1, 9)]

@@ -1,5 +1,7 @@
 """The page in a real browser: it draws, complains about nothing, asks for nothing, and its numbers are the record's."""
 
+import csv
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchbox.analysis.statistics import median
+from benchbox.export import export_rows, write_csv
 from benchbox.record import CellRecord, Sample
 from benchbox.report.page import write_page
 from tests.report.browser import EXECUTABLE, Browser, browser
@@ -136,8 +139,33 @@ def test_a_script_that_got_into_the_page_is_refused_by_its_policy(tab: Browser, 
 
 
 def test_thousands_of_samples_are_drawn(tab: Browser, page: Path) -> None:
-    """Beyond the limit for vector elements the dots are on a canvas, or fall back where there is no WebGL."""
+    """Thousands of dots as vector elements: no canvas, and nothing that the policy forbids is even tried."""
+    watch = "window.tried = 0; document.addEventListener('securitypolicyviolation', () => { window.tried += 1; });"
+    tab.call("Page.addScriptToEvaluateOnNewDocument", source=watch)
     folder = write_run(page.parent / "many", manifest(rounds=2_000), samples(rounds=2_000))
     tab.open(write_page(folder, page.parent / "many.html"))
-    assert tab.evaluate("document.querySelectorAll('[data-figure] canvas, [data-figure] .point').length") > 0
-    assert not [problem for problem in tab.problems if "GPU stall" not in problem]
+    assert tab.evaluate("document.querySelectorAll('#figure-order .point').length") >= 6_000
+    assert tab.evaluate("document.querySelectorAll('[data-figure] canvas').length") == 0
+    assert tab.evaluate("window.tried") == 0
+    assert tab.problems == []
+
+
+def test_the_pages_csv_is_that_of_the_program(tab: Browser, page: Path) -> None:
+    """Also of hostile text: what a spreadsheet would compute stands behind an apostrophe in both."""
+    run, taken, _ = evil_run("=1+\x1b[31m\u202e\u2028 1")
+    folder = write_run(page.parent / "evil", run, taken)
+    keep = "window.kept = []; URL.createObjectURL = (blob) => { window.kept.push(blob); return 'data:,'; };"
+    tab.call("Page.addScriptToEvaluateOnNewDocument", source=keep)
+    tab.open(write_page(folder, page.parent / "evil.html"))
+    tab.evaluate("document.querySelector('[data-download=csv]').click()")
+    expected = io.StringIO()
+    write_csv(export_rows(run, taken), expected)
+    shown, written = tab.evaluate("window.kept[0].text()"), expected.getvalue()
+    rows, own = ([cells(row) for row in csv.reader(io.StringIO(text))] for text in (shown, written))
+    assert rows == own
+    assert "\n'=1+" in written
+
+
+def cells(row: list[str]) -> list[str | float]:
+    """Return a row of a CSV with its value as a number: 1e-06 and 0.000001 are the same."""
+    return [float(cell) if at == 9 and cell not in ("", "value") else cell for at, cell in enumerate(row)]

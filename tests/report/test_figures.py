@@ -11,6 +11,7 @@ from benchbox.analysis.iterations import unfolding
 from benchbox.analysis.percentiles import percentiles
 from benchbox.analysis.samples import take
 from benchbox.analysis.summary import summarise
+from benchbox.record import CellRecord, MetricValue, Sample
 from benchbox.report import figures
 from tests.report.records import failed, iterated_run, latency_run, manifest, sample, samples
 
@@ -69,12 +70,37 @@ def test_all_panels_span_the_same_factor_on_logarithmic_axes_and_hold_their_dots
         assert 10 ** axis["range"][0] < min(trace["y"]) and max(trace["y"]) < 10 ** axis["range"][1]
 
 
-def test_many_points_are_drawn_by_webgl() -> None:
-    """Thousands of vector elements make a browser slow."""
-    taken = samples(("native",), 6_000)
+def test_of_thousands_of_samples_one_in_so_many_is_drawn_and_every_outlier() -> None:
+    """Thousands of vector elements make a browser slow, and what WebGL needs the page's policy does not allow."""
+    far = {number: 30 for number in range(7, 6_000, 500)}
+
+    def instead(label: str, number: int) -> Sample | None:
+        if number % 100 == 3:
+            return failed(label, number, "gone")
+        return sample(label, number, factor=30) if number in far else None
+
+    taken = samples(("native",), 6_000, replace=instead)
     summary = summarise(manifest(("native",), 6_000), taken)
     dots = figures.dots(summary.tables[0], take(taken).by_cell)
-    assert {trace["type"] for trace in dots["data"]} == {"scattergl"}
+    traces = {trace["name"]: trace for trace in dots["data"]}
+    assert {trace["type"] for trace in dots["data"]} == {"scatter"}
+    assert figures.DOTS * 0.9 < len(traces["valid"]["y"]) < figures.DOTS * 1.1
+    assert set(traces["outlier"]["y"]) <= set(traces["valid"]["y"]) and len(traces["outlier"]["y"]) >= len(far)
+    assert len(traces["not valid"]["x"]) == 20
+    assert dots["layout"]["annotations"][0]["text"] == "native, 5940 of 6000, 1 in 3 drawn, log axis"
+
+
+def test_rates_have_prefixes_on_axes_and_in_what_hovers() -> None:
+    """As in the table: 7.68 G/s, and a round tick without zeros."""
+    rate = {"rate": MetricValue(value=7.68e9, unit="1/s", direction="higher")}
+    cells = [CellRecord(id="native/w", environment="native", workload="w")]
+    taken = [
+        sample("native", number, cell="native/w", workload="w", metrics=rate) for number in range(1, 9)
+    ]  # fmt: skip
+    summary = summarise(manifest(("native",), 8, cells=cells), taken, "rate")
+    dots = figures.dots(summary.tables[0], take(taken).by_cell)
+    assert dots["layout"]["yaxis"]["ticktext"] == ["6 G/s", "7 G/s", "8 G/s", "9 G/s"]
+    assert dots["data"][0]["hovertemplate"].endswith("%{y:.4s}/s<extra></extra>")
 
 
 def test_cells_without_any_value_still_make_a_figure() -> None:

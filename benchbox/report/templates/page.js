@@ -11,19 +11,11 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const narrow = matchMedia("(max-width: 640px)");
   const paperWidth = 680;
-  const hasWebgl = (() => {
-    try {
-      return Boolean(document.createElement("canvas").getContext("webgl"));
-    } catch {
-      return false;
-    }
-  })();
 
   const themed = (figure, theme) =>
     JSON.parse(JSON.stringify(figure), (key, value) => {
-      if (typeof value !== "string") return value;
-      if (value.startsWith("\u0001")) return themes[theme][value.slice(1)];
-      return key === "type" && value === "scattergl" && !hasWebgl ? "scatter" : value;
+      const isToken = typeof value === "string" && value.startsWith("\u0001");
+      return isToken ? themes[theme][value.slice(1)] : value;
     });
 
   const draw = (element, theme, width) => {
@@ -109,8 +101,17 @@
 
   const columns = ["run", "scenario", "round", "position", "environment", "workload", "params", "metric", "unit", "value",
     "status", "flags"];
+  // As in benchbox/export.py: what neither a terminal obeys nor a spreadsheet computes. Numbers stay numbers.
+  const disarmed = (field) => {
+    if (typeof field !== "string") return field;
+    const text = field
+      .replace(/\p{Cf}/gu, "")
+      .replace(/\p{Cs}/gu, "\ufffd")
+      .replace(/[\p{Cc}\p{Zl}\p{Zp}]/gu, (char) => ("\n\t".includes(char) ? char : " "));
+    return /^\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\n]/u.test(text) ? `'${text}` : text;
+  };
   const quoted = (field) => {
-    const text = String(field);
+    const text = String(disarmed(field));
     return /[",\r\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
   };
   const asCsv = (manifest, samples) => {
