@@ -404,9 +404,17 @@ def _cpus(facts: _Facts) -> _Value | None:
     named = facts.seen("cpus") or facts.seen("affinity") or facts.seen("domain", "vcpu_cpus")
     found = _one(named, lambda value: f"CPU {value}")
     virtual = facts.seen("domain", "vcpus")
-    if found is None or len(named) > 1 or len(virtual) != 1 or virtual[0] == len(parse_cpu_list(str(named[0]))):
+    if found is None or len(named) > 1 or len(virtual) != 1 or virtual[0] == _how_many(named[0]):
         return found
     return _Value(f"{found.text}, as {virtual[0]} virtual", (found.key, virtual[0]), chosen=facts.chose("vcpus"))
+
+
+def _how_many(cpus: object) -> int | None:
+    """Return how many CPUs a list names; None for what is no list, in a record that somebody else wrote."""
+    try:
+        return len(parse_cpu_list(str(cpus)))
+    except ValueError:
+        return None
 
 
 def _quota(facts: _Facts) -> _Value | None:

@@ -769,8 +769,8 @@ def _panel_title(panel: _Cell, position: int, number: int | None = None, part: i
 
     Of ``part`` samples one is drawn.
     """
-    drawn = f", 1 in {part} drawn" if part > 1 else ""
-    text = f"{label(panel.row.display)}, {panel.row.ok} of {panel.row.attempted}{drawn}, log axis"
+    how = f" (1 in {part})" if part > 1 else ", log axis"
+    text = f"{label(panel.row.display)}, {panel.row.ok} of {panel.row.attempted}{how}"
     return _title_above(text, position, position if number is None else number)
 
 

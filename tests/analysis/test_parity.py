@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from benchbox.analysis.parity import Parity, metric_scopes, parity
 from benchbox.analysis.samples import take
 from benchbox.record import EnvironmentRecord, Sample
@@ -357,6 +359,13 @@ def test_other_huge_pages_void_what_is_said_of_memory() -> None:
     assert found.voided("vm", "memory.touch") == found.voided("vm", "redis.rate") == ("huge pages",)
     assert found.voided("vm", "startup.ready") == found.voided("vm", "cpu.sha256") == ()
     assert "huge pages" not in [aspect.name for aspect in compared().aspects]
+
+
+@pytest.mark.parametrize("cpus", ["0-4000000000", "all of them", "9" * 5000, 7, None, ["0"]])
+def test_a_list_of_cpus_that_is_none_is_said_as_it_is(cpus: object) -> None:
+    """A record may be a stranger's: it neither ends the report nor takes its memory."""
+    domain = {**GUEST["domain"], "vcpus": 1}
+    assert compared(changed={"vm": {"cpus": cpus, "domain": domain}}).headline
 
 
 def test_fewer_virtual_cpus_than_cpus_are_other_cpus() -> None:

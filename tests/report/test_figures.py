@@ -87,7 +87,7 @@ def test_of_thousands_of_samples_one_in_so_many_is_drawn_and_every_outlier() -> 
     assert figures.DOTS * 0.9 < len(traces["valid"]["y"]) < figures.DOTS * 1.1
     assert set(traces["outlier"]["y"]) <= set(traces["valid"]["y"]) and len(traces["outlier"]["y"]) >= len(far)
     assert len(traces["not valid"]["x"]) == 20
-    assert dots["layout"]["annotations"][0]["text"] == "native, 5940 of 6000, 1 in 3 drawn, log axis"
+    assert dots["layout"]["annotations"][0]["text"] == "native, 5940 of 6000 (1 in 3)"
 
 
 def test_rates_have_prefixes_on_axes_and_in_what_hovers() -> None:
