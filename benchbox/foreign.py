@@ -41,6 +41,8 @@ def guard_tracebacks() -> None:
     def tell(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
         import traceback
 
+        if issubclass(kind, SystemExit):  # of a thread: it only ends that
+            return
         sys.stderr.write(plain_lines("".join(traceback.format_exception(kind, error, trace))))
 
     sys.excepthook = tell

@@ -125,10 +125,11 @@ class Progress:
             handler(event)
 
     def _say(self, text: str) -> None:
+        shown = terminal.statement(text)
         if self._bars:
-            self._bars.console.print(text, markup=False, highlight=False)
+            self._bars.console.print(shown, markup=False, highlight=False)
         else:
-            terminal.write(self._stream, f"{text}\n")
+            terminal.write(self._stream, f"{shown}\n")
 
     def _on_prepare(self, event: Mapping[str, Any]) -> None:
         self._say(f"preparing {event['what']}")

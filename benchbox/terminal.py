@@ -54,12 +54,17 @@ def columns() -> int:
 def say(text: object = "", *, err: bool = False, colour: str = "", end: str = "\n") -> None:
     """Write a statement to standard output, or error; in ``colour`` (an SGR code of ECMA-48) where that is wanted.
 
-    Text of others may be part of it: its further lines are indented, so that none of theirs begins like one of ours.
+    Text of others may be part of it, see ``statement``.
     """
     stream = sys.stderr if err else sys.stdout
-    shown = plain_lines(text).replace("\n", "\n  ")
+    shown = statement(text)
     stream.write(f"\x1b[{colour}m{shown}\x1b[0m{end}" if colour and colourful(stream) else f"{shown}{end}")
     stream.flush()
+
+
+def statement(text: object) -> str:
+    """Return ``text`` harmless, its further lines indented, so that none of others' begins like one of ours."""
+    return plain_lines(text).replace("\n", "\n  ")
 
 
 def show(text: str, *, err: bool = False) -> None:

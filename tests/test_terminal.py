@@ -282,6 +282,15 @@ def test_the_display_of_a_run_cannot_steer_a_terminal(stream: Callable[[], io.St
     assert harmful(shown.getvalue()) == []
 
 
+def test_no_event_of_a_run_makes_a_line_like_ours() -> None:
+    """A line break in a label or a reason begins an indented line."""
+    shown = io.StringIO()
+    with Progress(shown, JOB) as progress:
+        progress.on_event({"event": "prepare", "what": "a\nnext: rm -rf /"})
+        progress.on_event({**EVENTS[1], "label": "a\nnext: rm", "reason": "b\nnext: rm"})
+    assert not [line for line in shown.getvalue().splitlines() if line.startswith("next")]
+
+
 def test_events_as_json_cannot_steer_a_terminal() -> None:
     """They are ASCII, and read back as what they were."""
     from benchbox.events import EventLines
