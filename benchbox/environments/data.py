@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from benchbox import remedies
 from benchbox.errors import BenchboxError, EnvironmentFailure, UnavailableError
-from benchbox.linux import blockdev, mounts, processes
+from benchbox.linux import blockdev, mounts, processes, removal
 from benchbox.linux.blockdev import Backing
 from benchbox.model import DEVICE_STAT, DataSpec, Outcome, Running, Workspace
 from benchbox.units import format_size
@@ -126,8 +126,7 @@ class DataFolders:
             raise
 
     def _remove(self, folder: Path) -> None:
-        shutil.rmtree(folder)
-        self._workspace.ledger.release("folder", str(folder))
+        _remove(self._workspace, folder)
 
 
 class DataDisks:
@@ -162,8 +161,13 @@ class DataDisks:
             _make_disk(disk, disk_bytes(spec.size_bytes), staged)
             yield blockdev.backing(self._workspace.scratch)
         finally:
-            shutil.rmtree(folder)
-            self._workspace.ledger.release("folder", str(folder))
+            _remove(self._workspace, folder)
+
+
+def _remove(workspace: Workspace, folder: Path) -> None:
+    """Remove ``folder``; what cannot be removed stays in the ledger, for the end of the run to try and to name."""
+    if removal.try_remove(folder):
+        workspace.ledger.release("folder", str(folder))
 
 
 def disk_bytes(size_bytes: int) -> int:

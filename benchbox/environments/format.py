@@ -26,7 +26,7 @@ from benchbox.errors import BenchboxError, EnvironmentFailure
 from benchbox.images import formats, tree
 from benchbox.images.formats import Built
 from benchbox.images.tree import Entry
-from benchbox.linux import mounts, processes
+from benchbox.linux import mounts, processes, removal
 from benchbox.linux.clock import monotonic_ns
 from benchbox.model import (
     Availability,
@@ -112,7 +112,7 @@ class Formats:
         try:
             yield FormatSession(options, image, folder, workspace.cpus)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            removal.try_remove(folder)
 
 
 class FormatSession:
@@ -163,7 +163,7 @@ class Weighing:
             return Outcome("failed", str(error), requested_ns=requested_ns)
         finally:
             os.sched_setaffinity(0, allowed)
-            shutil.rmtree(self._folder, ignore_errors=True)
+            removal.try_remove(self._folder)
         return Outcome(
             "ok", exit_code=0, requested_ns=requested_ns, applied=numbers.told, output_tail=numbers.text(),
             stages={},
@@ -281,7 +281,7 @@ def _weigh_format(options: Options, entries: Sequence[Entry], folder: Path, tool
     _add_transfer(name, built.path, entries, tools, numbers)
     empty = formats.build(name, formats.skeleton(entries), folder / "empty", tools, _same_room(entries, room_bytes))
     _add_parts(numbers, whole.allocated_bytes, formats.measure(empty.path).allocated_bytes)
-    shutil.rmtree(folder / "empty")
+    removal.remove(folder / "empty")
     changed = formats.changed(entries, options.change)
     if name == "oci":
         _add_layers(changed, entries, built.path, folder, numbers)

@@ -40,7 +40,7 @@ from benchbox.environments.linked import (
 )
 from benchbox.environments.stored import folder_of
 from benchbox.errors import EnvironmentFailure
-from benchbox.linux import cgroups, mounts, nest, processes
+from benchbox.linux import cgroups, mounts, nest, processes, removal
 from benchbox.linux.clock import monotonic_ns
 from benchbox.linux.launch import HOST_ROOT, READY_FD, LaunchPlan
 from benchbox.model import (
@@ -223,8 +223,8 @@ def _state(workspace: Workspace, label: str, runtime: Path) -> Iterator[Path]:
     try:
         yield state
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        workspace.ledger.release("oci", ident)
+        if removal.try_remove(folder):
+            workspace.ledger.release("oci", ident)
 
 
 def _passes_descriptors(runtime: Path) -> bool:
@@ -339,7 +339,7 @@ class Instance:
                 cgroups.kill_tree(folder)
             with contextlib.suppress(EnvironmentFailure):
                 processes.run([*self._runtime(), "delete", "--force", self.id], timeout_s=_DELETING_S, check=False)
-            shutil.rmtree(self.makings.state / self.id, ignore_errors=True)
+            removal.try_remove(self.makings.state / self.id)
         nest.end(self.nest)
         if self._layer:
             mounts.detach(self._layer / "root")
@@ -358,7 +358,7 @@ def _remove(folder: Path, *usual: str) -> None:
             path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
         folder.rmdir()
     except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
+        removal.try_remove(folder)
 
 
 class OciSession:

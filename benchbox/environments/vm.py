@@ -25,7 +25,7 @@ from benchbox.environments.stored import KERNEL, stored
 from benchbox.errors import EnvironmentFailure, ImageError, UnavailableError
 from benchbox.images import GuestKernel
 from benchbox.images.store import cache_folder
-from benchbox.linux import blockdev, cgroups, links, processes
+from benchbox.linux import blockdev, cgroups, links, processes, removal
 from benchbox.linux.blockdev import Backing
 from benchbox.linux.cgroups import Layout
 from benchbox.model import (
@@ -571,8 +571,8 @@ def _client(options: Options, workspace: Workspace, plan: GuestPlan) -> Iterator
         client.close()
         for pid in processes.with_argument(f"{root}/"):
             processes.end(pid)
-        shutil.rmtree(root, ignore_errors=True)
-        workspace.ledger.release("libvirt", str(root))
+        if removal.try_remove(root):
+            workspace.ledger.release("libvirt", str(root))
 
 
 def _accelerator(plan: GuestPlan, client: Client, orders: Orders, preparation: Preparation) -> Proof:

@@ -6,7 +6,6 @@ A directory and an overlay's lower layer are ``Image.root`` itself; a guest take
 
 import difflib
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,7 @@ from benchbox.images.oci import derive_oci
 from benchbox.images.own import PACKAGE_NAME, OwnImage
 from benchbox.images.store import Progress, cache_folder, disk_bytes
 from benchbox.images.tree import Entry
+from benchbox.linux import removal
 from benchbox.model import Availability, Image
 from benchbox.native import program
 
@@ -105,7 +105,7 @@ def _open_archive(source: OwnImage, progress: Progress | None) -> Image:
         contents = entry / "contents"
         contents.mkdir()
         opened.append(_completed(source, own.unpacked(source, contents), progress))
-        shutil.rmtree(contents)
+        removal.remove(contents)
         (entry / inventory.NAME_FILE).write_text(source.name)
         store.seal(entry, inventory.NAME_FILE, {"digest": opened[0].digest, "source": str(source.path)})
 

@@ -28,7 +28,7 @@ from benchbox.errors import EnvironmentFailure, ImageError
 from benchbox.images import inventory, store, tree
 from benchbox.images.store import Progress
 from benchbox.images.tree import MTIME_S, Entry, file, folder
-from benchbox.linux import processes
+from benchbox.linux import processes, removal
 from benchbox.model import Availability
 from benchbox.native import program
 
@@ -235,7 +235,7 @@ def _make(entry: Path, name: str, packages: Sequence[str], suite: str, progress:
     _bootstrap(words(packages, _source(suite), made), entry, name, progress)
     listing = (made / "packages").read_text()
     tree.write(kept(tree.scan(made)), entry / "root")
-    shutil.rmtree(made)
+    removal.remove(made)
     (entry / inventory.NAME_FILE).write_text(name)
     digest = _digest(tree.scan(entry / "root"))
     store.seal(entry, inventory.NAME_FILE, {"digest": digest, "suite": suite, **versions(listing)})

@@ -14,7 +14,6 @@ import json
 import os
 import random
 import re
-import shutil
 import stat
 import tarfile
 import time
@@ -25,6 +24,7 @@ from typing import Any, BinaryIO, Final, Protocol
 
 from benchbox.images import tree
 from benchbox.images.tree import Entry, file
+from benchbox.linux import removal
 
 #: What is compared by: the programs and levels of the transfer sizes.
 GZIP: Final = ("gzip", "-6", "-n", "-c")
@@ -186,13 +186,13 @@ def build(name: str, entries: Sequence[Entry], folder: Path, tools: Tools, room_
     built = Built(target, time.monotonic() - begun_s, convert_s)
     settle(target)
     if name != "directory":
-        shutil.rmtree(root)
+        removal.remove(root)
     return built
 
 
 def _directory(root: Path, target: Path, entries: Sequence[Entry], tools: Tools, room_bytes: int) -> None:
     tree.write(entries, target)
-    shutil.rmtree(root)
+    removal.remove(root)
 
 
 def _oci(root: Path, target: Path, entries: Sequence[Entry], tools: Tools, room_bytes: int) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 from benchbox.errors import EnvironmentFailure, ImageError
 from benchbox.images import store
 from benchbox.images.store import Progress
+from benchbox.linux import removal
 from benchbox.linux.processes import run
 from benchbox.model import Availability
 
@@ -138,4 +139,4 @@ def _keep(unpacked: Path, entry: Path) -> None:
         if (modules / "kernel").is_dir() and not (entry / "modules").exists():
             modules.rename(entry / "modules")
     for folder in (entry / "download", unpacked):
-        shutil.rmtree(folder)
+        removal.remove(folder)

@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Final
 
 from benchbox.errors import ImageError
 from benchbox.images.tree import content_sum
+from benchbox.linux import removal
 
 #: Tells the user in one line what takes long (a download) or what was left out.
 Progress = Callable[[str], None]
@@ -128,7 +128,7 @@ def _temporary(parent: Path) -> Iterator[Path]:
         advice = "free some space there, or set BENCHBOX_CACHE to another folder" if full else None
         raise ImageError(f"{error.filename or parent}: {error.strerror}", hint=advice) from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        removal.try_remove(folder)
         os.close(lock)
 
 
@@ -150,7 +150,7 @@ def _sweep(parent: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             if _try_lock(lock):
-                shutil.rmtree(folder, ignore_errors=True)
+                removal.try_remove(folder)
             os.close(lock)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from benchbox.errors import EnvironmentFailure, UnavailableError
-from benchbox.linux import syscalls
+from benchbox.linux import removal, syscalls
 
 _private = False
 
@@ -164,7 +164,7 @@ def mount_point(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         detach(folder)
-        folder.rmdir()
+        removal.try_remove(folder)
 
 
 @contextlib.contextmanager

@@ -21,9 +21,9 @@
  */
 #define _GNU_SOURCE
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <net/if.h>
 #include <poll.h>
@@ -107,6 +107,7 @@
 #define STATUS_CANNOT_EXECUTE 126
 #define STATUS_NOT_FOUND 127
 #define REMOVE_ATTEMPTS 2000           /* of 1 ms: a killed process leaves its cgroup only some time after its end */
+#define REMOVE_DEPTH 16                /* as many folders are open at once while a tree is removed */
 
 struct clone3_args {
     uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
@@ -234,10 +235,74 @@ static int put(const char *folder, const char *file, const char *value)
     return written < 0 ? -1 : 0;
 }
 
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *position)
+/* ---- what a command has written ---- */
+
+/* By descriptors: no path is ever too long, no link is followed. However deep a command has nested its folders, few are
+ * open at once: what lies too deep is moved up into the top and has its turn there, under a number for its name. What
+ * cannot be removed stays, for whoever removes the folder that all of it lies in. As in benchbox/linux/removal.py. */
+struct removal { int top; uint64_t next; };
+
+static void remove_folder(struct removal *removal, int above, const char *name, int depth);
+
+static void moved_name(char *name, size_t size, uint64_t number) { snprintf(name, size, ".removed-%016llx", (unsigned long long)number); }
+
+/* What belongs to an ordinary user may be closed to that user. */
+static int open_to_empty(int above, const char *name)
 {
-    (void)status; (void)kind; (void)position;
-    return remove(path);
+    char place[64];
+    int entry = openat(above, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (entry < 0) return -1;
+    snprintf(place, sizeof place, "/proc/self/fd/%d", entry);
+    if (geteuid()) chmod(place, 0700);
+    int folder = openat(entry, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    close(entry);
+    return folder;
+}
+
+/* Takes over the descriptor. */
+static void remove_contents(struct removal *removal, int folder, int depth)
+{
+    DIR *entries = fdopendir(folder);
+    if (!entries) { close(folder); return; }
+    for (struct dirent *entry; (entry = readdir(entries));) {
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
+        if (entry->d_type == DT_DIR || (unlinkat(folder, entry->d_name, 0) && errno == EISDIR)) remove_folder(removal, folder, entry->d_name, depth);
+    }
+    closedir(entries);
+}
+
+static void remove_folder(struct removal *removal, int above, const char *name, int depth)
+{
+    char moved[32];
+    /* What something is mounted on is busy, whatever is in it, and is not entered. */
+    if (!unlinkat(above, name, AT_REMOVEDIR) || (errno != ENOTEMPTY && errno != EEXIST)) return;
+    int folder = open_to_empty(above, name);
+    if (folder < 0) return;
+    if (depth < REMOVE_DEPTH) {
+        remove_contents(removal, folder, depth + 1);
+        unlinkat(above, name, AT_REMOVEDIR);
+        return;
+    }
+    close(folder);
+    moved_name(moved, sizeof moved, removal->next);
+    renameat(above, name, removal->top, moved);
+    removal->next++;
+}
+
+static void remove_tree(const char *path)
+{
+    char moved[32];
+    uint64_t number = now_ns(); /* nobody can have known it, and have taken the name */
+    struct removal removal = {.top = open_to_empty(AT_FDCWD, path), .next = number};
+    if (removal.top < 0) return;
+    int top = fcntl(removal.top, F_DUPFD_CLOEXEC, 0);
+    if (top >= 0) remove_contents(&removal, top, 1);
+    for (; number < removal.next; number++) {
+        moved_name(moved, sizeof moved, number);
+        remove_folder(&removal, removal.top, moved, 1);
+    }
+    close(removal.top);
+    rmdir(path);
 }
 
 /* ---- cgroups ---- */
@@ -272,7 +337,7 @@ static void remove_scratch(void)
     char path[PATH_MAX];
     for (int i = 0; i < (own_users() ? 4 : 3); i++)
         if (!join_path(path, sizeof path, plan.scratch, folders[i])) rmdir(path);
-    if (rmdir(plan.scratch)) nftw(plan.scratch, remove_entry, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+    if (rmdir(plan.scratch) && (errno == ENOTEMPTY || errno == EEXIST)) remove_tree(plan.scratch);
 }
 
 static void clean_up(void)

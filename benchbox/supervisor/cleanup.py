@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import os
 import shlex
-import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Final
 
 from benchbox.environments.engine_api import Engine
 from benchbox.errors import EnvironmentFailure
-from benchbox.linux import cgroups, ledger, processes
+from benchbox.linux import cgroups, ledger, processes, removal
 from benchbox.linux.ledger import Entry
 from benchbox.linux.state import cache_folder, state_folder
 
@@ -79,7 +78,7 @@ def _clean(entry: Entry) -> bool:
     elif entry.kind == "refuge":
         cgroups.step_back(path)
     else:
-        shutil.rmtree(path)
+        removal.remove(path)
     return True
 
 
@@ -110,7 +109,7 @@ def _remove_state(ident: str) -> bool:
         with contextlib.suppress(EnvironmentFailure):
             words = [runtime, option, state, "delete", "--force", container]
             processes.run(words, timeout_s=_RUNTIME_TIMEOUT_S, check=False)
-    shutil.rmtree(folder, ignore_errors=True)
+    removal.remove(folder)
     return True
 
 
@@ -135,10 +134,7 @@ def clean_dead_runs() -> list[Cleaned]:
 
 def sweep_scratch() -> list[Path]:
     """Remove scratch folders that no ledger names (a power cut takes the ledgers); call it with the host's lock."""
-    lost = lost_scratch()
-    for path in lost:
-        shutil.rmtree(path, ignore_errors=True)
-    return lost
+    return [path for path in lost_scratch() if removal.try_remove(path)]
 
 
 def lost_scratch() -> list[Path]:
@@ -189,6 +185,5 @@ def _clean_run(path: Path) -> Cleaned | None:
         header, entries = ledger.read(path)
         cleaned = clean_entries(header.run_id if header else path.parent.name, entries)
         if not cleaned.remaining:
-            with contextlib.suppress(OSError):
-                shutil.rmtree(path.parent)
+            removal.try_remove(path.parent)
         return cleaned

@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from types import FrameType
 from typing import Any, Final
 
 from benchbox.errors import EnvironmentFailure
-from benchbox.linux import cgroups, ledger, processes
+from benchbox.linux import cgroups, ledger, processes, removal
 from benchbox.linux.state import cache_folder, make_private, state_folder
 from benchbox.supervisor import cleanup
 from benchbox.supervisor.lock import host_lock
@@ -90,7 +89,7 @@ def _place(run_id: str) -> Iterator[tuple[_Place, ledger.Ledger]]:
         yield place, book
     finally:
         book.close()
-        shutil.rmtree(place.runtime, ignore_errors=True)
+        removal.try_remove(place.runtime)
 
 
 def _record_place(place: _Place, book: ledger.Ledger) -> None:

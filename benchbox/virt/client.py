@@ -7,7 +7,6 @@ and the next guest gets a new worker.
 import contextlib
 import itertools
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchbox.errors import EnvironmentFailure
-from benchbox.linux import cgroups, processes
+from benchbox.linux import cgroups, processes, removal
 from benchbox.linux.cgroups import Layout
 from benchbox.model import Outcome
 from benchbox.virt import guest
@@ -257,4 +256,4 @@ class RunningGuest:
             processes.end(pid)
         with contextlib.suppress(EnvironmentFailure):
             cgroups.remove(plan)
-        shutil.rmtree(self._order.spec.sockets, ignore_errors=True)
+        removal.try_remove(Path(self._order.spec.sockets))

@@ -8,7 +8,6 @@ Whatever goes wrong ends in the same way: QEMU is killed by its cgroup, libvirt 
 import contextlib
 import os
 import selectors
-import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 from benchbox.errors import BenchboxError
-from benchbox.linux import cgroups, processes
+from benchbox.linux import cgroups, processes, removal
 from benchbox.linux.cgroups import Layout
 from benchbox.linux.clock import monotonic_ns
 from benchbox.model import Outcome
@@ -349,7 +348,7 @@ class Guest:
         self._sockets.close()
         self._selector.close()
         self._seen.cgroup_texts = cgroups.read(self._plan)
-        shutil.rmtree(self.order.spec.sockets, ignore_errors=True)
+        removal.try_remove(Path(self.order.spec.sockets))
         if self.order.spec.disk is not None:
             Path(self.order.spec.disk).unlink(missing_ok=True)
         if self.order.log is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchbox.environments.data import DataDisks, DataFolders, NotStarted, disk_bytes, make_words, with_data
-from benchbox.linux import blockdev, mounts
+from benchbox.linux import blockdev, mounts, removal
 from benchbox.linux.blockdev import Backing, Transferred
 from benchbox.model import DEVICE_STAT, DataSpec, Outcome, Running, Workspace
 
@@ -63,6 +63,17 @@ def test_a_folder_is_fresh_and_gone_after_it(place: Workspace, ledger: Ledger, i
         (folder / "deep" / "er").mkdir(parents=True)
         (folder / "deep" / "file").write_text("x")
     assert nothing_left(place, ledger)
+
+
+def test_a_folder_that_cannot_be_removed_ends_nothing(
+    place: Workspace, ledger: Ledger, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays in the ledger: the end of the run tries again, and names what stays."""
+    monkeypatch.setattr(removal, "try_remove", lambda folder: False)
+    folders = DataFolders(place, "native", image)
+    with folders.held(SPEC, "s1"):
+        pass
+    assert ledger.open == [str(folders.source(SPEC, "s1"))]
 
 
 def test_each_instance_has_its_own(place: Workspace, image: Path) -> None:

@@ -85,18 +85,20 @@ OTHER_USERS: Final = ("--unshare-user", "--uid-map", "0", "100000", "65536", "--
 
 @pytest.mark.parametrize("users", [(), OTHER_USERS])
 def test_a_container_starts_and_ends_without_a_complaint(users: tuple[str, ...], tmp_path: Path, checked: None) -> None:
-    """All of a start at once: cgroups, filter, mounts, privileges, ready byte, report."""
+    """All of a start at once: cgroups, filter, mounts, privileges, ready byte, report, what was written removed."""
     numbers = native.syscalls()[os.uname().machine]
     (tmp_path / "filter").write_bytes(seccomp.program(os.uname().machine, numbers))
     group = launching.group("sanitized")
     with (tmp_path / "filter").open("rb") as file:
         words = container_words(tmp_path / "s", *users, "--seccomp", str(file.fileno()), "--ready", "3", "--cpus", "0")
         limits = ("--cgroup2", group, "--cgroup-try", "no.such", "1", "--cgroup-read", "cpu.stat")
-        script = shell("echo $A; echo x > /new; exec /bin/ready")
+        nest = "busybox mkdir -p /$(busybox printf 'd/%.0s' $(busybox seq 200))"
+        script = shell(f"echo $A; echo x > /new; {nest}; exec /bin/ready")
         done = reported(*limits, *words, "--deadline", "20000", *script, pass_fds=(file.fileno(),))
     assert (done.status, done.out, done.err) == (0, "b\n", "")
     assert done.report and done.report.applied["seccomp"] == "2"
     assert {"started", "exec", "ready", "exited", "cleaned"} <= done.report.stages.keys()
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize(

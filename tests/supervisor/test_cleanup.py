@@ -1,5 +1,6 @@
 """What a dead run left is ended and removed, what lives or is not ours is not touched."""
 
+import os
 import shlex
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from benchbox.linux import cgroups, processes
 from benchbox.linux.ledger import FILE_NAME, Entry, Header, Ledger
 from benchbox.supervisor import cleanup
 from tests.environments.daemons import daemon, says
+from tests.folders import nested
 
 
 @pytest.fixture
@@ -210,6 +212,38 @@ def test_a_dead_run_is_removed_with_its_ledger(state: Path, tmp_path: Path) -> N
     make_run(state, "dead", Entry("folder", str(folder))).close()
     assert cleanup.clean_dead_runs() == [cleanup.Cleaned("run-dead", (f"folder {folder}",))]
     assert list(state.iterdir()) == []
+
+
+def test_what_cannot_be_removed_is_tried_again(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the path and the reason; folders nested beyond every path, and their ledger, go then."""
+    folder = nested(tmp_path / "benchbox-left", 3000)
+    (folder / "file").touch()
+    make_run(state, "dead", Entry("folder", str(folder))).close()
+
+    def refusing(name: str, *, dir_fd: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "unlink", refusing)
+    left = f"folder {folder}: could not be removed: {folder}/file: Operation not permitted"
+    assert cleanup.clean_dead_runs() == [cleanup.Cleaned("run-dead", (), (left,))]
+    monkeypatch.undo()
+    monkeypatch.setenv("BENCHBOX_STATE", str(state))
+    assert cleanup.clean_dead_runs() == [cleanup.Cleaned("run-dead", (f"folder {folder}",))]
+    assert not folder.exists() and list(state.iterdir()) == []
+
+
+def test_a_scratch_folder_that_no_ledger_names_is_removed_however_deep(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that go are told; one that stays is found again."""
+    monkeypatch.setenv("BENCHBOX_CACHE", str(tmp_path))
+    (tmp_path / "scratch").mkdir()
+    folder = nested(tmp_path / "scratch" / "0123", 3000)
+    with monkeypatch.context() as patched:
+        patched.setattr(cleanup.removal, "try_remove", lambda path: False)
+        assert cleanup.sweep_scratch() == []
+    assert cleanup.sweep_scratch() == [folder]
+    assert cleanup.lost_scratch() == []
 
 
 def test_a_living_run_is_not_touched(state: Path, tmp_path: Path) -> None:
