@@ -97,14 +97,15 @@ def _open_own(source: OwnImage, progress: Progress | None) -> Image:
 
 def _open_archive(source: OwnImage, progress: Progress | None) -> Image:
     """Unpack it once for all: the store then knows which tree came of it."""
+    file = own.looked_at(source)
     opened: list[Image] = []
 
     def make(entry: Path) -> None:
         if progress:
             progress(f"image {source.name}: unpacking {source.path}")
         contents = entry / "contents"
-        contents.mkdir()
-        opened.append(_completed(source, own.unpacked(source, contents), progress))
+        contents.mkdir(mode=0o700)
+        opened.append(_completed(source, own.unpacked(source, file, contents), progress))
         removal.remove(contents)
         (entry / inventory.NAME_FILE).write_text(source.name)
         store.seal(entry, inventory.NAME_FILE, {"digest": opened[0].digest, "source": str(source.path)})
@@ -115,7 +116,7 @@ def _open_archive(source: OwnImage, progress: Progress | None) -> Image:
         opened.extend([found] if found else [])
         return found is not None
 
-    store.find_or_make("archives", _program_key(own.key(source)), make, valid=valid)
+    store.find_or_make("archives", _program_key(f"{source.kind}-{tree.content_sum(file)}"), make, valid=valid)
     return opened[0]
 
 
@@ -161,8 +162,7 @@ def _found(name: str, digest: str) -> Image | None:
 
 def content_bytes(image: Image) -> int:
     """Return the size of all files of ``image`` together."""
-    found = (entry.content for entry in tree.scan(image.root))
-    return sum(content.stat().st_size for content in found if isinstance(content, Path))
+    return sum(tree.size_bytes(entry.content) for entry in tree.scan(image.root))
 
 
 def _holds(entry: Path, digest: str) -> bool:

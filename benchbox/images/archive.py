@@ -20,7 +20,7 @@ from typing import IO, BinaryIO, Final, Literal, cast
 
 from benchbox.errors import ImageError
 from benchbox.images import tree
-from benchbox.images.tree import Entry
+from benchbox.images.tree import Entry, Source
 from benchbox.units import format_size
 
 #: What a layer writes beside or into a folder so that something of the layers below is not there any more:
@@ -29,9 +29,14 @@ WHITEOUT: Final = ".wh."
 OPAQUE: Final = ".wh..wh..opq"
 
 _CHUNK_BYTES: Final = 1 << 20
-#: No name, link or table of attributes is longer; tarfile reads each of them at once.
-_HEADER_BYTES_MAX: Final = 4 << 20
+#: No name, link or table of attributes is longer; tarfile reads each of them at once, and keeps a chain of them.
+_HEADER_BYTES_MAX: Final = 1 << 20
+#: Attributes of the whole archive are looked at for each entry of it.
+_GLOBALS_MAX: Final = 64
+#: What walks through a tree, mke2fs for one, takes memory and descriptors for each.
+_DEPTH_MAX: Final = 128
 _PATH_BYTES_MAX: Final = 2048
+_SHOWN_CHARACTERS: Final = 200
 _NAME_BYTES_MAX: Final = 255
 _GZIP: Final = b"\x1f\x8b\x08"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
@@ -41,19 +46,57 @@ _OTHERS: Final = {b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much an image may be: entries, and bytes of all that is unpacked."""
+    """How much an image may be: entries, bytes of all that is unpacked, bytes of all paths and targets of links."""
 
     entries: int = 300_000
     content_bytes: int = 16 << 30
+    name_bytes: int = 128 << 20
 
 
 BOUNDS: Final = Bounds()
 
 
+class Allowance:
+    """What of the bounds is left. Raises ImageError that names archive and entry for what is more."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._entries_left, self._content_left = bounds.entries, bounds.content_bytes
+        self._names_left = bounds.name_bytes
+
+    def take_entry(self, archive: str, path: str, target: str = "") -> None:
+        """One entry of the tree, or one that says something of it."""
+        self._entries_left -= 1
+        self._names_left -= len((path + target).encode(errors="surrogateescape"))
+        if self._entries_left < 0:
+            raise refuse(archive, path, f"more than {self._bounds.entries} entries")
+        if self._names_left < 0:
+            raise refuse(archive, path, f"names of more than {format_size(self._bounds.name_bytes)} in all")
+
+    def take_content(self, archive: str, path: str, size_bytes: int) -> None:
+        """Bytes of a file, once for each of its names: each becomes a file of its own."""
+        self._content_left -= size_bytes
+        if self._content_left < 0:
+            raise refuse(archive, path, f"more than {format_size(self._bounds.content_bytes)} in all")
+
+
 def refuse(archive: str, entry: str | None, reason: str, hint: str | None = None) -> ImageError:
     """Return the error that says what of which archive is refused, and why."""
-    where = f"{archive}: " if entry is None else f"{archive}: entry {entry!r}: "
+    where = f"{archive}: " if entry is None else f"{archive}: entry {entry[:_SHOWN_CHARACTERS]!r}: "
     return ImageError(f"{where}{reason}", hint=hint)
+
+
+def look(path: Path, archive: str, entry: str | None = None) -> Source:
+    """Return the file at ``path`` as it is now. Raises ImageError for what is no file, or larger than an image."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise refuse(archive, entry, str(error.strerror)) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise refuse(archive, entry, "no file")
+    if status.st_size > BOUNDS.content_bytes:
+        raise refuse(archive, entry, f"more than {format_size(BOUNDS.content_bytes)}")
+    return Source(path, status)
 
 
 def path_in_root(archive: str, name: str) -> str:
@@ -67,7 +110,9 @@ def path_in_root(archive: str, name: str) -> str:
         raise refuse(archive, name, "a control character in its name")
     sizes = [len(part.encode(errors="surrogateescape")) for part in parts]
     if any(size > _NAME_BYTES_MAX for size in sizes) or sum(sizes) + len(parts) > _PATH_BYTES_MAX:
-        raise refuse(archive, name[:200], "its name is too long")
+        raise refuse(archive, name, "its name is too long")
+    if len(parts) > _DEPTH_MAX:
+        raise refuse(archive, name, f"it lies deeper than {_DEPTH_MAX} folders")
     return "/".join(parts)
 
 
@@ -79,7 +124,7 @@ def check_link(archive: str, path: str, target: str) -> None:
     for part in target.split("/"):
         depth += {"": 0, ".": 0, "..": -1}.get(part, 1)
         if depth < 0:
-            raise refuse(archive, path, f"a link that leaves the root (to {target!r})")
+            raise refuse(archive, path, f"a link that leaves the root (to {target[:_SHOWN_CHARACTERS]!r})")
 
 
 @dataclass
@@ -108,10 +153,10 @@ class Unpacking:
         self._contents, self._bounds = contents, bounds
         self._root = Node(tree.folder(""))
         self._numbers = itertools.count()
-        self._entries_left, self._bytes_left = bounds.entries, bounds.content_bytes
+        self._allowance = Allowance(bounds)
 
-    def add(self, path: Path, *, name: str | None = None, layer: bool = False) -> None:
-        """Lay what is in the archive ``path`` over the tree; messages call it ``name``.
+    def add(self, path: Path | Source, *, name: str | None = None, layer: bool = False) -> None:
+        """Lay what is in the archive at ``path`` over the tree; messages call it ``name``.
 
         A ``layer`` may say that something of those below is gone. Raises ImageError for what is refused.
         """
@@ -140,6 +185,8 @@ class Unpacking:
                 fileobj=cast("IO[bytes]", stream), mode="r:", encoding="utf-8", errors="surrogateescape"
             ) as tar:
                 while (info := tar.next()) is not None:
+                    if len(tar.pax_headers) > _GLOBALS_MAX:
+                        raise refuse(archive, info.name, f"more than {_GLOBALS_MAX} attributes of the whole archive")
                     tar.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
                     if (member := self._member(archive, tar, info, layer)) is not None:
                         yield member
@@ -150,9 +197,7 @@ class Unpacking:
 
     def _member(self, archive: str, tar: tarfile.TarFile, info: TarInfo, layer: bool) -> Member | None:
         path = path_in_root(archive, info.name)
-        self._entries_left -= 1
-        if self._entries_left < 0:
-            raise refuse(archive, info.name, f"more than {self._bounds.entries} entries")
+        self._allowance.take_entry(archive, path, info.linkname)
         if not path:
             return None
         parent, _, name = path.rpartition("/")
@@ -183,9 +228,7 @@ class Unpacking:
         source = tar.extractfile(info)
         with path.open("xb") as output:
             while source and (chunk := source.read(_CHUNK_BYTES)):
-                self._bytes_left -= len(chunk)
-                if self._bytes_left < 0:
-                    raise refuse(archive, info.name, f"more than {format_size(self._bounds.content_bytes)} in all")
+                self._allowance.take_content(archive, info.name, len(chunk))
                 output.write(chunk)
         if path.stat().st_size != info.size:
             raise refuse(archive, info.name, "the archive ends in it")
@@ -208,6 +251,7 @@ class Unpacking:
             original = self._find(member.target)
             if original is None or not stat.S_ISREG(original.entry.mode):
                 raise refuse(archive, member.path, f"a hard link to {member.target!r}, which is no file of the image")
+            self._allowance.take_content(archive, member.path, tree.size_bytes(original.entry.content))
             self._place(archive, replace(original.entry, path=member.path))
         elif member.entry is not None:
             self._place(archive, member.entry)
@@ -227,6 +271,7 @@ class Unpacking:
         for part in parent.split("/") if parent else ():
             so_far = f"{so_far}/{part}".lstrip("/")
             if part not in node.children:
+                self._allowance.take_entry(archive, so_far)
                 node.children[part] = Node(tree.folder(so_far))
             node = node.children[part]
             if not stat.S_ISDIR(node.entry.mode):
@@ -298,10 +343,10 @@ class Forward:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, name: str, limit_bytes: int) -> Iterator[Forward]:
+def _opened(path: Path | Source, name: str, limit_bytes: int) -> Iterator[Forward]:
     """Yield what is in the file, unpacked. Headers come on top of the contents: as much again is more than enough."""
     try:
-        with path.open("rb") as file, _unpacked(file, name) as stream:
+        with tree.opened(path) as file, _unpacked(file, name) as stream:
             yield Forward(stream, name, 2 * limit_bytes + (1 << 20))
     except (EOFError, zlib.error, lzma.LZMAError, _zstd_error(), gzip.BadGzipFile) as error:
         raise refuse(name, None, f"broken compressed data: {error}") from error

@@ -6,11 +6,11 @@ node in it needs no privileges that way, and because the same entries must alway
 
 import stat
 from collections.abc import Iterable
-from pathlib import Path
 from typing import BinaryIO, Final
 
 from benchbox.errors import ImageError
-from benchbox.images.tree import MTIME_S, Entry, copy_content, ordered
+from benchbox.images import tree
+from benchbox.images.tree import MTIME_S, Content, Entry, copy_content, ordered
 
 _MEMBER_BYTES_MAX: Final = 0xFFFFFFFF
 
@@ -22,15 +22,15 @@ def write(entries: Iterable[Entry], output: BinaryIO) -> None:
     """
     for inode, entry in enumerate(ordered(entries), start=1):
         content = _content(entry)
-        size_bytes = content.stat().st_size if isinstance(content, Path) else len(content)
+        size_bytes = tree.size_bytes(content)
         output.write(_header(entry, inode, size_bytes))
         if copy_content(content, output) != size_bytes:
-            raise ImageError(f"{content!s}: changed while it was read", hint="run the command again")
+            raise ImageError(f"{entry.path}: changed while it was read", hint="run the command again")
         output.write(_padding(size_bytes))
     output.write(_header(Entry("TRAILER!!!", 0), 0, 0))
 
 
-def _content(entry: Entry) -> bytes | Path:
+def _content(entry: Entry) -> Content:
     return entry.target.encode(errors="surrogateescape") if stat.S_ISLNK(entry.mode) else entry.content
 
 

@@ -91,7 +91,7 @@ def size_bytes(entries: Iterable[Entry]) -> int:
 
 def _content_bytes(entry: Entry) -> int:
     if stat.S_ISREG(entry.mode):
-        return entry.content.stat().st_size if isinstance(entry.content, Path) else len(entry.content)
+        return tree.size_bytes(entry.content)
     return BLOCK_BYTES  # a folder has one at least, a link that is long
 
 

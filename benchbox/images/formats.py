@@ -114,11 +114,7 @@ def _walk(path: Path) -> Iterator[Path]:
 
 def content_bytes(entries: Sequence[Entry]) -> int:
     """Return the length of all files of a tree: what no format can do without, unless it compresses."""
-    return sum(_length(entry) for entry in entries if stat.S_ISREG(entry.mode))
-
-
-def _length(entry: Entry) -> int:
-    return len(entry.content) if isinstance(entry.content, bytes) else entry.content.stat().st_size
+    return sum(tree.size_bytes(entry.content) for entry in entries if stat.S_ISREG(entry.mode))
 
 
 def skeleton(entries: Sequence[Entry]) -> list[Entry]:
@@ -156,8 +152,8 @@ def _add(archive: tarfile.TarFile, entry: Entry) -> None:
         member.size = len(entry.content)
         archive.addfile(member, io.BytesIO(entry.content))
     else:
-        with entry.content.open("rb") as content:
-            member.size = entry.content.stat().st_size
+        with tree.opened(entry.content) as content:
+            member.size = tree.size_bytes(entry.content)
             archive.addfile(member, content)
 
 
@@ -210,7 +206,8 @@ def _erofs(root: Path, target: Path, entries: Sequence[Entry], tools: Tools, roo
 
 
 def _ext4(root: Path, target: Path, entries: Sequence[Entry], tools: Tools, room_bytes: int) -> None:
-    size_bytes = file_system_bytes([_length(e) for e in entries if stat.S_ISREG(e.mode)], len(entries), room_bytes)
+    lengths = [tree.size_bytes(entry.content) for entry in entries if stat.S_ISREG(entry.mode)]
+    size_bytes = file_system_bytes(lengths, len(entries), room_bytes)
     inodes = max(size_bytes // _INODE_BYTES, len(entries) * 5 // 4 + 64)
     extended = f"hash_seed={_UUID},root_owner=0:0"
     words = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", _UUID, "-E", extended, "-N", str(inodes)]

@@ -11,7 +11,7 @@ import platform
 import re
 import stat
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +19,8 @@ from typing import IO, Any, Final, Protocol
 
 from benchbox.errors import ImageError
 from benchbox.images import inventory, store, tree
-from benchbox.images.archive import Unpacking, refuse
-from benchbox.images.tree import MTIME_S, Entry
+from benchbox.images.archive import BOUNDS, Unpacking, look, refuse
+from benchbox.images.tree import MTIME_S, Entry, Source
 from benchbox.model import Image
 
 KIND: Final = "oci"
@@ -30,8 +30,14 @@ GZIP_LEVEL: Final = 6
 #: Part of the key in the store: raise it when the same tree would give another layout.
 _FORMAT_VERSION: Final = 1
 _BLOBS: Final = "blobs/sha256"
+#: Of all indexes, the manifest and the configuration together.
 _JSON_BYTES_MAX: Final = 4 << 20
+_TOO_LARGE: Final = f"too large to be a description ({_JSON_BYTES_MAX >> 20} MiB are for all of them)"
+_OFFERS_MAX: Final = 1000
+_NAME_ANNOTATION: Final = "org.opencontainers.image.ref.name"
 _LAYERS_MAX: Final = 256
+_SHOWN_MAX: Final = 8
+_SHOWN_CHARACTERS: Final = 64
 _DEPTH_MAX: Final = 3
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _MEDIA: Final = "application/vnd.oci.image"
@@ -54,7 +60,7 @@ def architecture(machine: str | None = None) -> str:
 class Files(Protocol):
     """What is in a layout, by the path inside it."""
 
-    def path(self, name: str) -> Path | None: ...
+    def file(self, name: str) -> Source | None: ...
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,11 @@ class FolderFiles:
     """Those of a layout that is a folder."""
 
     folder: Path
+    index: Source
 
-    def path(self, name: str) -> Path | None:
+    def file(self, name: str) -> Source | None:
         found = self.folder / name
-        return found if found.is_file() else None
+        return self.index if name == INDEX else look(found, str(self.folder), name) if found.is_file() else None
 
 
 class ArchiveFiles:
@@ -74,32 +81,37 @@ class ArchiveFiles:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._contents = {e.path: e.content for e in entries if stat.S_ISREG(e.mode) and isinstance(e.content, Path)}
 
-    def path(self, name: str) -> Path | None:
-        return self._contents.get(name)
+    def file(self, name: str) -> Source | None:
+        found = self._contents.get(name)
+        return None if found is None else Source(found, found.stat())
 
 
-def entries(source: Path, contents: Path) -> list[Entry]:
-    """Return the tree of the image in the layout or archive ``source``; ``contents`` is an empty folder for it.
+def looked_at(source: Path) -> Source:
+    """Return the file that the image in ``source`` is a function of: the index of a layout, or the archive.
 
-    Raises ImageError for what is no such image, is made for other machines, is broken, or is refused.
+    Raises ImageError for one that cannot be had.
     """
-    files: Files = FolderFiles(source)
-    if not source.is_dir():
+    if source.is_dir() and not (source / INDEX).is_file():
+        raise _no_layout(str(source))
+    return look(source / INDEX if source.is_dir() else source, str(source))
+
+
+def entries(source: Path, file: Source, contents: Path) -> list[Entry]:
+    """Return the tree of the image in the layout or archive ``source``, whose ``file`` was ``looked_at``.
+
+    ``contents`` is an empty folder for it. Raises ImageError for what is no such image, is made for other machines, is
+    broken, or is refused.
+    """
+    files: Files = FolderFiles(source, file)
+    if file.path == source:
         outer = Unpacking(_made(contents / "archive"))
-        outer.add(source)
+        outer.add(file)
         files = ArchiveFiles(outer.entries())
     layers = Layout(str(source), files).layers()
     unpacking = Unpacking(_made(contents / "layers"))
-    for number, (digest, path) in enumerate(layers, start=1):
-        unpacking.add(path, name=f"{source}: layer {number} ({digest[:19]})", layer=True)
+    for number, (digest, found) in enumerate(layers, start=1):
+        unpacking.add(found, name=f"{source}: layer {number} ({digest[:19]})", layer=True)
     return unpacking.entries()
-
-
-def key(source: Path) -> str:
-    """Return a sha256 that the image in ``source`` is a function of; raises ImageError for a file that is missing."""
-    if source.is_dir() and not (source / INDEX).is_file():
-        raise _no_layout(str(source))
-    return tree.content_sum(source / INDEX if source.is_dir() else source)
 
 
 def _made(folder: Path) -> Path:
@@ -113,14 +125,17 @@ def _no_layout(name: str) -> ImageError:
 
 
 class Layout:
-    """An image layout whose every blob is held against its digest."""
+    """An image layout whose every blob is held against its digest, once."""
 
     def __init__(self, name: str, files: Files) -> None:
         self._name, self._files = name, files
+        self._blobs: dict[str, Source] = {}
+        self._indexes: set[str] = set()
+        self._offers_left, self._json_left = _OFFERS_MAX, _JSON_BYTES_MAX
 
-    def layers(self) -> list[tuple[str, Path]]:
+    def layers(self) -> list[tuple[str, Source]]:
         """Return digest and file of each layer, the lowest first."""
-        index = self._files.path(INDEX)
+        index = self._files.file(INDEX)
         if index is None:
             raise _no_layout(self._name)
         manifest = self._json(self._chosen(_mapping(self._load(INDEX, index))))
@@ -138,52 +153,64 @@ class Layout:
         if len(fitting) == 1:
             return fitting[0]
         if not fitting:
-            names = sorted({str(_platform(each)) for each in offered})
-            raise refuse(self._name, None, f"no image for {wanted}; it has {', '.join(names) or 'none'}")
-        names = sorted(
-            str(_mapping(each.get("annotations")).get("org.opencontainers.image.ref.name")) for each in fitting
-        )
+            names = _shown({str(_platform(each)) for each in offered})
+            raise refuse(self._name, None, f"no image for {wanted}; it has {names or 'none'}")
+        names = _shown(str(_mapping(each.get("annotations")).get(_NAME_ANNOTATION)) for each in fitting)
         raise refuse(
-            self._name, None, f"{len(fitting)} images ({', '.join(names)}); expected one",
+            self._name, None, f"{len(fitting)} images ({names}); expected one",
             "copy the one into a layout of its own: `skopeo copy oci:FOLDER:TAG oci-archive:FILE`",
         )  # fmt: skip
 
     def _manifests(self, index: Mapping[str, Any], depth: int) -> Iterator[Mapping[str, Any]]:
         for each in _list(index, "manifests"):
+            self._offers_left -= 1
+            if self._offers_left < 0:
+                raise refuse(self._name, None, f"its indexes name more than {_OFFERS_MAX} images")
+            digest = str(each.get("digest"))
             if each.get("mediaType") not in _INDEX_TYPES:
                 yield each
-            elif depth < _DEPTH_MAX:
+            elif depth == _DEPTH_MAX:
+                raise refuse(self._name, digest, f"an index that lies in more than {_DEPTH_MAX} others")
+            elif digest not in self._indexes:
+                self._indexes.add(digest)
                 yield from self._manifests(self._json(each), depth + 1)
 
     def _check_config(self, manifest: Mapping[str, Any]) -> None:
         config = self._json(_mapping(manifest.get("config")))
         made_for = f"{config.get('os') or 'linux'}/{config.get('architecture') or architecture()}"
         if made_for != f"linux/{architecture()}":
-            raise refuse(self._name, None, f"an image for {made_for}; this machine is linux/{architecture()}")
+            raise refuse(self._name, None, f"an image for {_shown([made_for])}; this machine is linux/{architecture()}")
 
     def _json(self, descriptor: Mapping[str, Any]) -> Mapping[str, Any]:
-        return _mapping(self._load(str(descriptor.get("digest")), self._blob(descriptor)))
+        digest = str(descriptor.get("digest"))
+        return _mapping(self._load(digest, self._blob(descriptor, self._json_left)))
 
-    def _load(self, entry: str, path: Path) -> Any:
-        if path.stat().st_size > _JSON_BYTES_MAX:
-            raise refuse(self._name, entry, "too large to be a description")
+    def _load(self, entry: str, file: Source) -> Any:
+        self._json_left -= tree.size_bytes(file)
+        if self._json_left < 0:
+            raise refuse(self._name, entry, _TOO_LARGE)
         try:
-            return json.loads(path.read_bytes())
+            with file.open() as stream:
+                return json.loads(stream.read(tree.size_bytes(file)))
         except (ValueError, RecursionError) as error:
             raise refuse(self._name, entry, f"no JSON: {error}") from error
 
-    def _blob(self, descriptor: Mapping[str, Any]) -> Path:
+    def _blob(self, descriptor: Mapping[str, Any], limit_bytes: int = BOUNDS.content_bytes) -> Source:
         """Return the file that ``descriptor`` names, after a look at its size and its sum."""
         digest = str(descriptor.get("digest"))
         match = _DIGEST.fullmatch(digest)
         if match is None:
             raise refuse(self._name, digest[:100], "no sha256 digest")
-        path = self._files.path(f"{_BLOBS}/{match[1]}")
-        if path is None:
+        file = self._blobs.get(digest) or self._files.file(f"{_BLOBS}/{match[1]}")
+        if file is None:
             raise refuse(self._name, digest, "this blob is missing")
-        if path.stat().st_size != descriptor.get("size") or tree.content_sum(path) != match[1]:
+        if tree.size_bytes(file) > limit_bytes:
+            raise refuse(self._name, digest, _TOO_LARGE)
+        whole = digest in self._blobs or tree.content_sum(file) == match[1]
+        if tree.size_bytes(file) != descriptor.get("size") or not whole:
             raise refuse(self._name, digest, "this blob is not what its digest says")
-        return path
+        self._blobs[digest] = file
+        return file
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -193,6 +220,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _list(value: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     found = value.get(name)
     return [_mapping(each) for each in found] if isinstance(found, list) else []
+
+
+def _shown(names: Iterable[str]) -> str:
+    """Return the first of ``names``, which somebody else has given, so that they can be printed."""
+    found = sorted(names)
+    more = [f"{len(found) - _SHOWN_MAX} more"] if len(found) > _SHOWN_MAX else []
+    return ", ".join([*(repr(name[:_SHOWN_CHARACTERS])[1:-1] for name in found[:_SHOWN_MAX]), *more])
 
 
 def _platform(descriptor: Mapping[str, Any]) -> str | None:
@@ -220,8 +254,8 @@ def derive_oci(image: Image) -> Path:
 
 def layer(layout: Path) -> Path:
     """Return the file of the one layer of a layout that ``derive_oci`` made."""
-    ((_, path),) = Layout(str(layout), FolderFiles(layout)).layers()
-    return path
+    ((_, file),) = Layout(str(layout), FolderFiles(layout, looked_at(layout))).layers()
+    return file.path
 
 
 def _is_whole(entry: Path) -> bool:

@@ -15,9 +15,9 @@ from typing import Final, Literal
 
 from benchbox.errors import ImageError
 from benchbox.images import distribution, oci, tree
-from benchbox.images.archive import BOUNDS, Bounds, Unpacking, check_link, path_in_root, refuse
+from benchbox.images.archive import BOUNDS, Allowance, Bounds, Unpacking, check_link, look, path_in_root, refuse
 from benchbox.images.store import Progress
-from benchbox.images.tree import Entry, file, folder
+from benchbox.images.tree import Entry, Source, file, folder
 from benchbox.native import program
 
 Kind = Literal["directory", "tar", "oci", "packages"]
@@ -78,20 +78,20 @@ def is_archive(source: OwnImage) -> bool:
     return source.kind in ("tar", "oci")
 
 
-def key(source: OwnImage) -> str:
-    """Return what the tree of an archive is a function of. Raises ImageError for a file that cannot be read."""
+def looked_at(source: OwnImage) -> Source:
+    """Return the file that the tree of an archive is a function of. Raises ImageError for one that cannot be had."""
     found = source.problem()
     if found is not None:
         raise ImageError(f"{source.path}: {found}")
-    return f"{source.kind}-{oci.key(source.path) if source.kind == 'oci' else tree.content_sum(source.path)}"
+    return oci.looked_at(source.path) if source.kind == "oci" else look(source.path, str(source.path))
 
 
-def unpacked(source: OwnImage, contents: Path) -> list[Entry]:
-    """Return the tree in an archive; the contents of its files are put into the empty folder ``contents``."""
+def unpacked(source: OwnImage, file: Source, contents: Path) -> list[Entry]:
+    """Return the tree in an archive, as it was ``looked_at``; contents of files are put into the empty ``contents``."""
     if source.kind == "oci":
-        return oci.entries(source.path, contents)
+        return oci.entries(source.path, file, contents)
     unpacking = Unpacking(contents)
-    unpacking.add(source.path)
+    unpacking.add(file)
     return unpacking.entries()
 
 
@@ -108,44 +108,53 @@ def all_packages(source: OwnImage) -> tuple[str, ...]:
 
 
 def from_folder(root: Path, bounds: Bounds = BOUNDS) -> list[Entry]:
-    """Return the tree at ``root``. Raises ImageError for what an archive could not have either."""
-    found, bytes_left = [], bounds.content_bytes
+    """Return the tree at ``root``. Raises ImageError for what an archive could not have either.
+
+    Its owner may change it meanwhile: folders are entered by descriptors and never through a link, and files are read
+    later as they are now, or not at all.
+    """
+    allowance, found = Allowance(bounds), []
     try:
-        for path in _walk(root, root):
-            entry = _from_file(root, path)
+        for entry in _in_folder(root, os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), ""):
+            allowance.take_entry(str(root), entry.path, entry.target)
+            allowance.take_content(str(root), entry.path, tree.size_bytes(entry.content))
             found.append(entry)
-            bytes_left -= path.lstat().st_size if stat.S_ISREG(entry.mode) else 0
-            if len(found) > bounds.entries or bytes_left < 0:
-                raise refuse(str(root), entry.path, "there is more than an image may be")
     except OSError as error:
-        raise ImageError(f"{error.filename or root}: {error.strerror}") from error
+        name = error.filename if isinstance(error.filename, str) else None
+        hint = "make all of it readable, and let nobody change it meanwhile"
+        raise refuse(str(root), name, str(error.strerror), hint) from error
     return tree.ordered(found)
 
 
-def _walk(root: Path, at: Path) -> Iterator[Path]:
-    left = [at]
-    while left:
-        with os.scandir(left.pop()) as items:
-            for item in items:
-                path = Path(item.path)
-                yield path
-                if item.is_dir(follow_symlinks=False) and str(path.relative_to(root)) not in MOUNTED:
-                    left.append(path)
+def _in_folder(root: Path, opened: int, above: str) -> Iterator[Entry]:
+    """Yield what is in an open folder, which is closed in the end; ``above`` is its path with a slash, "" for the root.
+
+    It calls itself for each folder in it, as deep as ``path_in_root`` lets one lie.
+    """
+    try:
+        for name in os.listdir(opened):
+            entry = _from_file(root, opened, name, above)
+            yield entry
+            if stat.S_ISDIR(entry.mode) and entry.path not in MOUNTED:
+                how = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                yield from _in_folder(root, os.open(name, how, dir_fd=opened), f"{entry.path}/")
+    finally:
+        os.close(opened)
 
 
-def _from_file(root: Path, path: Path) -> Entry:
-    status = path.lstat()
-    name = path_in_root(str(root), path.relative_to(root).as_posix())
+def _from_file(root: Path, opened: int, name: str, above: str) -> Entry:
+    path = path_in_root(str(root), above + name)
+    status = os.stat(name, dir_fd=opened, follow_symlinks=False)
     permissions = stat.S_IMODE(status.st_mode)
     if stat.S_ISDIR(status.st_mode):
-        return tree.plain(folder(name, permissions))
+        return tree.plain(folder(path, permissions))
     if stat.S_ISREG(status.st_mode):
-        return tree.plain(file(name, path, permissions))
+        return tree.plain(file(path, Source(root / path, status), permissions))
     if not stat.S_ISLNK(status.st_mode):
-        raise refuse(str(root), name, "neither file, folder nor symbolic link", "remove it, or take another folder")
-    target = tree.link_target(path)
-    check_link(str(root), name, target)
-    return tree.link(name, target)
+        raise refuse(str(root), path, "neither file, folder nor symbolic link", "remove it, or take another folder")
+    target = os.readlink(name, dir_fd=opened)
+    check_link(str(root), path, target)
+    return tree.link(path, target)
 
 
 # ---- what it lacks --------------------------------------------------------------------------------------------------

@@ -104,10 +104,14 @@ def disk_bytes() -> dict[str, int]:
 def allocated_bytes(path: Path) -> int:
     """Return the disk space that a file, or a folder with all in it, takes."""
     total = path.lstat().st_blocks * 512
-    for parent, folders, files in os.walk(path):
-        for name in (*folders, *files):
-            with contextlib.suppress(FileNotFoundError):
-                total += os.lstat(Path(parent, name)).st_blocks * 512
+    left = [str(path)]
+    while left:
+        # Not by os.walk, which recurses in Python 3.11. What vanishes or lies too deep for a path is little.
+        with contextlib.suppress(OSError), os.scandir(left.pop()) as items:
+            for item in items:
+                with contextlib.suppress(FileNotFoundError):
+                    total += item.stat(follow_symlinks=False).st_blocks * 512
+                left += [item.path] if item.is_dir(follow_symlinks=False) else []
     return total
 
 

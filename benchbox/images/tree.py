@@ -5,9 +5,10 @@ every time is ``MTIME_S``.
 """
 
 import hashlib
+import io
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -18,6 +19,36 @@ from benchbox.errors import ImageError
 MTIME_S: Final = 1_577_836_800
 #: As many parts of a path, those of links included, as are followed.
 _PARTS_MAX: Final = 320
+_PIECE_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file in a folder that somebody else may change: it is read as it was looked at, ``status``, or not at all."""
+
+    path: Path
+    status: os.stat_result
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def open(self) -> io.BufferedReader:
+        """Open the very file that was looked at. Raises OSError, and ImageError where its path leads to another by now.
+
+        O_PATH opens nothing yet, open(2): no device or pipe in its place takes notice.
+        """
+        place = os.open(self.path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            if _identity(os.fstat(place)) != _identity(self.status):
+                raise ImageError(f"{self.path}: changed while it was read", hint="run the command again")
+            return Path(f"/proc/self/fd/{place}").open("rb")
+        finally:
+            os.close(place)
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """Return what tells a file from every other, and from itself once it has changed."""
+    return status.st_dev, status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @dataclass(frozen=True)
@@ -30,16 +61,19 @@ class Entry:
 
     path: str
     mode: int
-    content: bytes | Path = b""
+    content: "Content" = b""
     target: str = ""
     device: tuple[int, int] = (0, 0)
+
+
+Content = bytes | Path | Source
 
 
 def folder(path: str, permissions: int = 0o755) -> Entry:
     return Entry(path, stat.S_IFDIR | permissions)
 
 
-def file(path: str, content: bytes | Path, permissions: int = 0o644) -> Entry:
+def file(path: str, content: Content, permissions: int = 0o644) -> Entry:
     return Entry(path, stat.S_IFREG | permissions, content=content)
 
 
@@ -94,15 +128,38 @@ def file_sums(entries: Iterable[Entry]) -> dict[str, str]:
     return {entry.path: content_sum(entry.content) for entry in entries if stat.S_ISREG(entry.mode)}
 
 
-def content_sum(content: bytes | Path) -> str:
+def content_sum(content: Content) -> str:
     """Return the sha256 (hex) of ``content``. Raises ImageError for a file that cannot be read."""
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
+    found = hashlib.sha256()
     try:
-        with content.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        for piece in _pieces(content):
+            found.update(piece)
+        return found.hexdigest()
     except OSError as error:
         raise ImageError(f"{content}: {error.strerror}") from error
+
+
+def opened(content: Path | Source) -> io.BufferedReader:
+    """Return an open file. Raises OSError, and ImageError for a source that is not what it was."""
+    return content.open() if isinstance(content, Source) else content.open("rb")
+
+
+def _pieces(content: Path | Source) -> Iterator[bytes]:
+    """Yield what is in a file, no more than it was long at first: somebody may go on writing to it for ever."""
+    left = size_bytes(content)
+    with opened(content) as stream:
+        while left and (piece := stream.read(min(left, _PIECE_BYTES))):
+            left -= len(piece)
+            yield piece
+
+
+def size_bytes(content: Content) -> int:
+    """Return how long a file is. Raises OSError."""
+    if isinstance(content, Source):
+        return content.status.st_size
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def executables(entries: Iterable[Entry], sums: Mapping[str, str]) -> dict[str, str]:
@@ -111,14 +168,17 @@ def executables(entries: Iterable[Entry], sums: Mapping[str, str]) -> dict[str, 
 
 
 def write(entries: Sequence[Entry], root: Path) -> None:
-    """Write a tree (no devices: they need privileges) into the new folder ``root``; the umask plays no part."""
-    root.mkdir()
+    """Write a tree (no devices: they need privileges) into the new folder ``root``; the umask plays no part.
+
+    It is open to others once it is whole: before that they could read what is to be closed, or write among it.
+    """
+    root.mkdir(mode=0o700)
     in_order = ordered(entries)
     for entry in in_order:
         _write_entry(entry, root / entry.path)
-    root.chmod(0o755)
     for path in (*(root / entry.path for entry in reversed(in_order)), root):
         os.utime(path, (MTIME_S, MTIME_S), follow_symlinks=False)
+    root.chmod(0o755)
 
 
 def _write_entry(entry: Entry, path: Path) -> None:
@@ -134,15 +194,11 @@ def _write_entry(entry: Entry, path: Path) -> None:
     return path.chmod(stat.S_IMODE(entry.mode))
 
 
-def copy_content(content: bytes | Path, output: BinaryIO) -> int:
+def copy_content(content: Content, output: BinaryIO) -> int:
     """Copy a file's bytes to ``output`` and return how many they are."""
     if isinstance(content, bytes):
         return output.write(content)
-    copied_bytes = 0
-    with content.open("rb") as source:
-        while chunk := source.read(1 << 20):
-            copied_bytes += output.write(chunk)
-    return copied_bytes
+    return sum(map(output.write, _pieces(content)))
 
 
 def scan(root: Path) -> list[Entry]:

@@ -105,12 +105,67 @@ def test_a_link_inside_of_the_root_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("bounds", "said"),
-    [(Bounds(entries=2), "entry 'c': more than 2 entries"), (Bounds(content_bytes=10), "entry 'b': more than 10 B")],
+    [
+        (Bounds(entries=2), "entry 'c': more than 2 entries"),
+        (Bounds(content_bytes=10), "entry 'b': more than 10 B"),
+        (Bounds(name_bytes=2), "entry 'c': names of more than 2 B"),
+    ],
 )
 def test_an_archive_has_bounds(bounds: Bounds, said: str, tmp_path: Path) -> None:
     """Of entries and of what is unpacked."""
     with pytest.raises(ImageError, match=said):
         unpacked(tmp_path, packed(*(member(name, content=b"x" * 6) for name in "abc")), bounds=bounds)
+
+
+@pytest.mark.parametrize(
+    ("members", "bounds", "said"),
+    [
+        ([member("a/b/c/d/e")], Bounds(entries=4), "entry 'a/b/c/d': more than 4 entries"),
+        ([member(f"{n}/x") for n in range(5)], Bounds(entries=8), "entry '3': more than 8 entries"),
+        (
+            [member("a", content=b"x" * 10), *(hard_link(str(n), "a") for n in range(5))],
+            Bounds(entries=5),
+            "entry '4': more than 5 entries",
+        ),
+        (
+            [member("a", content=b"x" * 10), *(hard_link(str(n), "a") for n in range(5))],
+            Bounds(content_bytes=35),
+            "entry '2': more than 35 B in all",
+        ),
+        ([link(str(n), "x" * 90) for n in range(5)], Bounds(name_bytes=300), "entry '3': names of more than 300 B"),
+        ([member(f"{'d' * 90}/{n}/x") for n in range(5)], Bounds(name_bytes=500), "entry 'd+': names of more"),
+    ],
+)
+def test_what_an_archive_only_implies_counts(
+    members: list[tuple[tarfile.TarInfo, bytes]], bounds: Bounds, said: str, tmp_path: Path
+) -> None:
+    """Folders that it leaves out, files with several names (each becomes one of its own), long names and targets."""
+    with pytest.raises(ImageError, match=said):
+        unpacked(tmp_path, packed(*members), bounds=bounds)
+
+
+def test_layers_share_what_an_image_may_be(tmp_path: Path) -> None:
+    """Hard links of one to a file of another are files of their own as well."""
+    layers = (packed(member("a", content=b"x" * 10)), packed(hard_link("b", "a")), packed(hard_link("c", "a")))
+    with pytest.raises(ImageError, match=r"2.tar: entry 'c': more than 25 B"):
+        unpacked(tmp_path, *layers, layer=True, bounds=Bounds(content_bytes=25))
+
+
+def test_folders_in_one_another_have_a_bound(tmp_path: Path) -> None:
+    """What is deeper could not be walked through everywhere."""
+    assert len(unpacked(tmp_path, packed(member("d/" * 127 + "x")))) == 128
+    with pytest.raises(ImageError, match="it lies deeper than 128 folders"):
+        unpacked(tmp_path / "contents", packed(member("d/" * 128 + "x")))
+
+
+def test_attributes_of_the_whole_archive_have_a_bound(tmp_path: Path) -> None:
+    """Each of its entries gets them all."""
+    output = io.BytesIO()
+    attributes = {f"key{number}": "x" for number in range(100)}
+    with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT, pax_headers=attributes) as archive:
+        archive.addfile(member("a")[0])
+    with pytest.raises(ImageError, match="more than 64 attributes of the whole archive"):
+        unpacked(tmp_path, output.getvalue())
 
 
 @pytest.mark.parametrize("by", ["gzip", "zstd"])

@@ -26,7 +26,7 @@ LAYERS = (
 def read(source: Path, tmp_path: Path) -> dict[str, Entry]:
     contents = tmp_path / "contents"
     contents.mkdir()
-    return {entry.path: entry for entry in oci.entries(source, contents)}
+    return {entry.path: entry for entry in oci.entries(source, oci.looked_at(source), contents)}
 
 
 def archived(source: Path, target: Path, compress: bool = False) -> Path:
@@ -117,6 +117,109 @@ def test_a_layout_that_is_not_whole_is_refused(damage: str, said: str, tmp_path:
     assert caught.value.message.startswith(str(source))
 
 
+def described_as(where: Path, value: Any, kind: str = "index") -> dict[str, Any]:
+    """Write the description ``value`` into the layout ``where`` and return its descriptor."""
+    data = json.dumps(value).encode()
+    digest = tree.content_sum(data)
+    (where / "blobs/sha256" / digest).write_bytes(data)
+    return {"mediaType": f"application/vnd.oci.image.{kind}.v1+json", "digest": f"sha256:{digest}", "size": len(data)}
+
+
+def nested_index(where: Path, depth: int, width: int) -> Path:
+    """Let the index of the layout ``where`` be one of indexes, each naming the next ``width`` times."""
+    named = json.loads((where / "index.json").read_text())["manifests"]
+    for _ in range(depth):
+        named = [described_as(where, {"manifests": named})] * width
+    (where / "index.json").write_text(json.dumps({"manifests": named}))
+    return where
+
+
+def sums(monkeypatch: pytest.MonkeyPatch) -> list[tree.Content]:
+    """Return what is summed from now on."""
+    summed: list[tree.Content] = []
+    content_sum = tree.content_sum
+
+    def counted(content: tree.Content) -> str:
+        summed.append(content)
+        return content_sum(content)
+
+    monkeypatch.setattr(tree, "content_sum", counted)
+    return summed
+
+
+def test_an_index_that_is_named_many_times_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """30 times in each of three, which is 27,000 times in all."""
+    source = nested_index(layout(tmp_path / "layout", LAYERS), 3, 30)
+    summed = sums(monkeypatch)
+    assert "c" in read(source, tmp_path)
+    assert len(summed) == 3 + 1 + 1 + len(LAYERS)
+
+
+def test_a_layer_that_is_named_many_times_is_summed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies over those below each time."""
+    source = layout(tmp_path / "layout", (LAYERS[0],) * 50)
+    summed = sums(monkeypatch)
+    assert set(read(source, tmp_path)) == {"etc", "etc/a", "etc/b"}
+    assert len(summed) == 3
+
+
+def test_indexes_have_bounds(tmp_path: Path) -> None:
+    """How deep they lie in one another, how many images they name."""
+    with pytest.raises(ImageError, match="an index that lies in more than 3 others"):
+        read(nested_index(layout(tmp_path / "deep", LAYERS), 4, 1), tmp_path)
+    wide = layout(tmp_path / "wide", LAYERS)
+    indexed(wide, *(str(number) for number in range(1001)))
+    (tmp_path / "more").mkdir()
+    with pytest.raises(ImageError, match="its indexes name more than 1000 images"):
+        read(wide, tmp_path / "more")
+
+
+def test_all_descriptions_together_have_a_bound(tmp_path: Path) -> None:
+    """One by one each would be small enough."""
+    source = layout(tmp_path / "layout", LAYERS)
+    several = [described_as(source, {"manifests": [], "x": f"{number}" * (1 << 20)}) for number in range(5)]
+    (source / "index.json").write_text(json.dumps({"manifests": several}))
+    with pytest.raises(ImageError, match=r"entry 'sha256:\w+': too large to be a description \(4 MiB are for all"):
+        read(source, tmp_path)
+
+
+def test_a_description_that_is_too_large_is_not_even_summed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sparse file costs nothing, its sum takes hours."""
+    source = layout(tmp_path / "layout", LAYERS)
+    large = source / "blobs/sha256" / ("0" * 64)
+    with large.open("wb") as file:
+        file.truncate(8 << 30)
+    (source / "index.json").write_text(json.dumps({"manifests": [{"digest": f"sha256:{large.name}", "size": 8 << 30}]}))
+    monkeypatch.setattr(tree, "content_sum", lambda content: pytest.fail("summed"))
+    with pytest.raises(ImageError, match="too large to be a description"):
+        read(source, tmp_path)
+
+
+def test_a_blob_that_is_exchanged_after_its_sum_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a link to what only root may read, say."""
+    source = layout(tmp_path / "layout", LAYERS)
+    (tmp_path / "secret.tar").write_bytes(packed(member("secret", content=b"s")))
+    layers = oci.Layout.layers
+
+    def then_exchanged(self: oci.Layout) -> Any:
+        found = layers(self)
+        found[-1][1].path.unlink()
+        found[-1][1].path.symlink_to(tmp_path / "secret.tar")
+        return found
+
+    monkeypatch.setattr(oci.Layout, "layers", then_exchanged)
+    with pytest.raises(ImageError, match="changed while it was read"):
+        read(source, tmp_path)
+
+
+def test_what_an_image_says_of_itself_steers_no_terminal(tmp_path: Path) -> None:
+    """Nor does it fill one."""
+    platforms = ("\x1b[2J" + "x" * 10_000, *(f"machine{number}" for number in range(100)))
+    with pytest.raises(ImageError) as caught:
+        read(indexed(layout(tmp_path / "layout", LAYERS), *platforms), tmp_path)
+    assert caught.value.message.isprintable() and len(caught.value.message) < 1000
+
+
 def test_what_a_layer_may_not_hold_is_said_with_the_layer(tmp_path: Path) -> None:
     """Its number and the beginning of its digest."""
     source = layout(tmp_path / "layout", (*LAYERS, packed(member("../evil"))))
@@ -135,12 +238,12 @@ def test_a_layout_without_layers_is_no_root(tmp_path: Path) -> None:
 def test_the_key_of_an_image_changes_with_it(tmp_path: Path) -> None:
     """A layout's index says all; an archive is a file."""
     source = layout(tmp_path / "layout", LAYERS)
-    key = oci.key(source)
-    assert oci.key(layout(tmp_path / "again", LAYERS)) == key
-    assert oci.key(layout(tmp_path / "other", LAYERS[:1])) != key
-    assert oci.key(archived(source, tmp_path / "image.tar")) != key
+    key = tree.content_sum(oci.looked_at(source))
+    assert tree.content_sum(oci.looked_at(layout(tmp_path / "again", LAYERS))) == key
+    assert tree.content_sum(oci.looked_at(layout(tmp_path / "other", LAYERS[:1]))) != key
+    assert tree.content_sum(oci.looked_at(archived(source, tmp_path / "image.tar"))) != key
     with pytest.raises(ImageError, match="no OCI image layout"):
-        oci.key(tmp_path)
+        oci.looked_at(tmp_path)
 
 
 # ---- of ours --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,9 @@ from benchbox.images import inventory, own, tree
 from benchbox.images.archive import Bounds
 from benchbox.images.own import OwnImage
 from benchbox.images.tree import Entry, character_device, file, folder, link
+from benchbox.linux import removal
 from benchbox.model import Image
+from tests.folders import nested
 from tests.images.tars import layout, member, packed
 
 
@@ -127,7 +130,7 @@ def test_a_folder_is_held_to_the_same_as_an_archive(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "a").write_text("xx")
-    with pytest.raises(ImageError, match="entry 'a': there is more than an image may be"):
+    with pytest.raises(ImageError, match="entry 'a': more than 1 B in all"):
         own.from_folder(root, Bounds(content_bytes=1))
     os.mkfifo(root / "pipe")
     with pytest.raises(ImageError, match=f"{root}: entry 'pipe': neither file, folder nor symbolic link"):
@@ -136,6 +139,91 @@ def test_a_folder_is_held_to_the_same_as_an_archive(tmp_path: Path) -> None:
     (root / "out").symlink_to("../../etc")
     with pytest.raises(ImageError, match="entry 'out': a link that leaves the root"):
         own.from_folder(root)
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """A folder of somebody else's, beside a file that only root may read."""
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "key").write_text("secret")
+    (tmp_path / "theirs" / "etc").mkdir(parents=True)
+    (tmp_path / "theirs" / "etc" / "key").write_text("public")
+    return tmp_path / "theirs"
+
+
+def exchange(theirs: Path, what: str) -> None:
+    """Let a file, or the folder that it lies in, become a link to the secret one, or the file a pipe."""
+    if what == "folder":
+        (theirs / "etc").rename(theirs / "was")
+        return (theirs / "etc").symlink_to(theirs.parent / "private")
+    (theirs / "etc" / "key").unlink()
+    if what == "pipe":
+        return os.mkfifo(theirs / "etc" / "key")
+    return (theirs / "etc" / "key").symlink_to(theirs.parent / "private" / "key")
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "pipe"])
+def test_what_is_read_of_a_folder_is_what_was_looked_at(what: str, theirs: Path, tmp_path: Path) -> None:
+    """Whatever its owner puts in the place meanwhile: before it is summed, and before it is copied."""
+    found = own.from_folder(theirs)
+    assert tree.file_sums(found) == {"etc/key": tree.content_sum(b"public")}
+    exchange(theirs, what)
+    for read in (tree.file_sums, lambda entries: tree.write(entries, tmp_path / "copy")):
+        with pytest.raises(ImageError, match="theirs/etc/key: changed while it was read") as caught:
+            read(found)
+        assert caught.value.hint
+    assert "secret" not in "".join(path.read_text() for path in (tmp_path / "copy").rglob("*") if path.is_file())
+
+
+def test_a_file_that_is_written_to_meanwhile_is_refused(theirs: Path) -> None:
+    """The same file, with other contents."""
+    found = own.from_folder(theirs)
+    (theirs / "etc" / "key").write_text("larger than it was")
+    with pytest.raises(ImageError, match="changed while it was read"):
+        tree.file_sums(found)
+
+
+def test_a_folder_that_becomes_a_link_is_not_entered(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at it and its turn."""
+    from_file = own._from_file
+
+    def then_exchanged(root: Path, opened: int, name: str, above: str) -> Entry:
+        entry = from_file(root, opened, name, above)
+        if name == "etc":
+            exchange(theirs, "folder")
+        return entry
+
+    monkeypatch.setattr(own, "_from_file", then_exchanged)
+    with pytest.raises(ImageError, match=f"{theirs}: entry 'etc': "):
+        own.from_folder(theirs)
+
+
+def test_folders_in_one_another_have_a_bound(tmp_path: Path) -> None:
+    """As in archives; no path or recursion ever gets as deep as the owner can nest them."""
+    root = nested(tmp_path / "root", 3000)
+    try:
+        with pytest.raises(ImageError, match="it lies deeper than 128 folders"):
+            own.from_folder(root)
+    finally:
+        removal.remove(root)
+
+
+def test_an_archive_that_is_exchanged_is_not_taken_for_the_one_that_was_summed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sum is what the store knows the tree by."""
+    source = sources(tmp_path)["tar-my-root"]
+    unpacked = own.unpacked
+
+    def exchanged(*words: Any) -> list[Entry]:
+        source.path.unlink()
+        source.path.write_bytes(packed(member("other")))
+        return unpacked(*words)
+
+    monkeypatch.setattr(own, "unpacked", exchanged)
+    with pytest.raises(ImageError, match="changed while it was read"):
+        images.open_image(source)
+    assert inventory.entries() == []
 
 
 # ---- opened ---------------------------------------------------------------------------------------------------------

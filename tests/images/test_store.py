@@ -9,6 +9,7 @@ import pytest
 
 from benchbox.errors import ImageError
 from benchbox.images import store
+from tests.folders import nested
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,15 @@ def test_an_interrupted_making_leaves_no_entry(cache: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         store.find_or_make("kind", "key", interrupted, valid=is_whole)
     assert list((cache / "kind").iterdir()) == []
+
+
+def test_what_a_maker_left_is_measured_and_removed_however_deep(cache: Path) -> None:
+    """Deeper than any path."""
+    (cache / "kind").mkdir(parents=True)
+    nested(cache / "kind" / ".making-dead", 3000)
+    assert store.disk_bytes()["kind"] >= 0
+    store.find_or_make("kind", "key", write_word, valid=is_whole)
+    assert [path.name for path in (cache / "kind").iterdir()] == ["key"]
 
 
 def test_what_a_killed_maker_left_is_removed_by_the_next(cache: Path) -> None:

@@ -1,7 +1,10 @@
 """A tree is what its entries say: same entries, same bytes, same digest."""
 
+import io
 import os
+import stat
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -27,6 +30,35 @@ def test_what_is_written_is_what_is_read_back(tmp_path: Path) -> None:
     """The digest of the tree on disk is that of its entries."""
     tree.write(ENTRIES, tmp_path / "root")
     assert digest_of(tree.scan(tmp_path / "root")) == digest_of(ENTRIES)
+
+
+def test_a_file_that_grows_while_it_is_read_has_an_end(tmp_path: Path) -> None:
+    """It is as long as it was when it was looked at."""
+    (tmp_path / "file").write_bytes(b"x" * 3_000_000)
+    content = tree.Source(tmp_path / "file", (tmp_path / "file").stat())
+
+    class Growing(io.BytesIO):
+        def write(self, data: Any, /) -> int:
+            with (tmp_path / "file").open("ab") as file:
+                file.write(b"y" * 3_000_000)
+            return super().write(data)
+
+    output = Growing()
+    assert tree.copy_content(content, output) == 3_000_000
+    assert output.getvalue() == b"x" * 3_000_000
+
+
+def test_a_tree_is_closed_to_others_until_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of it may be for its owner alone, and some may be written to by everybody."""
+    modes = []
+
+    def looking(content: tree.Content, output: BinaryIO) -> int:
+        modes.append(stat.S_IMODE((tmp_path / "root").stat().st_mode))
+        return 0
+
+    monkeypatch.setattr(tree, "copy_content", looking)
+    tree.write((folder("open", 0o777), file("open/a", b"", 0o600)), tmp_path / "root")
+    assert (modes, stat.S_IMODE((tmp_path / "root").stat().st_mode)) == ([0o700], 0o755)
 
 
 def test_umask_and_time_play_no_part(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchbox.linux import cgroups, processes
+from benchbox.linux import cgroups, processes, removal
 from benchbox.linux.ledger import FILE_NAME, Entry, Header, Ledger
 from benchbox.supervisor import cleanup
 from tests.environments.daemons import daemon, says
@@ -240,7 +240,7 @@ def test_a_scratch_folder_that_no_ledger_names_is_removed_however_deep(
     (tmp_path / "scratch").mkdir()
     folder = nested(tmp_path / "scratch" / "0123", 3000)
     with monkeypatch.context() as patched:
-        patched.setattr(cleanup.removal, "try_remove", lambda path: False)
+        patched.setattr(removal, "try_remove", lambda path: False)
         assert cleanup.sweep_scratch() == []
     assert cleanup.sweep_scratch() == [folder]
     assert cleanup.lost_scratch() == []
