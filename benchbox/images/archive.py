@@ -29,8 +29,10 @@ WHITEOUT: Final = ".wh."
 OPAQUE: Final = ".wh..wh..opq"
 
 _CHUNK_BYTES: Final = 1 << 20
-#: No name, link or table of attributes is longer; tarfile reads each of them at once, and keeps a chain of them.
+#: No name, link or table of attributes is longer; tarfile reads each of them at once.
 _HEADER_BYTES_MAX: Final = 1 << 20
+#: All that tarfile reads, and keeps, before it knows the next entry: several of these, a map of what a file has no bytes for.
+_HEADERS_BYTES_MAX: Final = 4 << 20
 #: Attributes of the whole archive are looked at for each entry of it.
 _GLOBALS_MAX: Final = 64
 #: What walks through a tree, mke2fs for one, takes memory and descriptors for each.
@@ -184,16 +186,22 @@ class Unpacking:
             with tarfile.open(
                 fileobj=cast("IO[bytes]", stream), mode="r:", encoding="utf-8", errors="surrogateescape"
             ) as tar:
-                while (info := tar.next()) is not None:
+                while (info := self._next(tar, stream)) is not None:
                     if len(tar.pax_headers) > _GLOBALS_MAX:
                         raise refuse(archive, info.name, f"more than {_GLOBALS_MAX} attributes of the whole archive")
-                    tar.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
                     if (member := self._member(archive, tar, info, layer)) is not None:
                         yield member
         except tarfile.ReadError as error:
             raise refuse(archive, None, f"no tar archive, or a broken one: {error}") from error
         except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             raise refuse(archive, None, f"a broken tar archive: {error}") from error
+
+    def _next(self, tar: tarfile.TarFile, stream: "Forward") -> TarInfo | None:
+        tar.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
+        stream.headers_left = _HEADERS_BYTES_MAX
+        info = tar.next()
+        stream.headers_left = None
+        return info
 
     def _member(self, archive: str, tar: tarfile.TarFile, info: TarInfo, layer: bool) -> Member | None:
         path = path_in_root(archive, info.name)
@@ -297,6 +305,8 @@ class Forward:
     def __init__(self, stream: BinaryIO, name: str, limit_bytes: int) -> None:
         self._stream, self._name, self._left = stream, name, limit_bytes
         self._at, self._last, self._back = 0, b"", False
+        #: How much of headers may still be read; None while contents are.
+        self.headers_left: int | None = _HEADERS_BYTES_MAX
 
     def tell(self) -> int:
         return self._at - self._back
@@ -313,7 +323,9 @@ class Forward:
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _HEADER_BYTES_MAX:
+        if self.headers_left is not None:
+            self.headers_left -= size
+        if not 0 <= size <= _HEADER_BYTES_MAX or (self.headers_left or 0) < 0:
             raise tarfile.ReadError("a header that is too large")
         if not self._back or not size:
             return self._take(size)

@@ -218,6 +218,27 @@ def test_what_is_no_archive_is_said(data: bytes, said: str, tmp_path: Path) -> N
         unpacked(tmp_path, data)
 
 
+def test_a_map_without_end_of_a_sparse_file_is_stopped(tmp_path: Path) -> None:
+    """It would be kept in memory: of the old GNU format, whose map goes on in the next block, and in the next."""
+    info, _ = member("a", b"S")
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[482] = 1
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    block = bytearray((b"%011o\0" % 1) * 42)
+    block += bytes([1]) + bytes(512 - len(block) - 1)
+    with pytest.raises(ImageError, match="a header that is too large"):
+        unpacked(tmp_path, gzip.compress(bytes(header) + bytes(block) * 20_000))
+
+
+def test_a_chain_of_headers_is_stopped(tmp_path: Path) -> None:
+    """Each of them is small enough, and kept until the entry that they are for."""
+    one = packed(member("a", pax_headers={"key": "x" * 900_000}))
+    attributes = one[: 512 + -(-len(f"900012 key={'x' * 900_000}") // 512) * 512]
+    with pytest.raises(ImageError, match="a header that is too large"):
+        unpacked(tmp_path, attributes * 6 + one)
+
+
 def test_an_entry_of_negative_size_ends_it(tmp_path: Path) -> None:
     """It would be read again and again."""
     data = bytearray(header())
