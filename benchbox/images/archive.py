@@ -31,7 +31,7 @@ OPAQUE: Final = ".wh..wh..opq"
 _CHUNK_BYTES: Final = 1 << 20
 #: No name, link or table of attributes is longer; tarfile reads each of them at once.
 _HEADER_BYTES_MAX: Final = 1 << 20
-#: All that tarfile reads, and keeps, before it knows the next entry: several of these, a map of what a file has no bytes for.
+#: All that tarfile reads, and keeps, for one entry: several of these, or a map of where a sparse file has its bytes.
 _HEADERS_BYTES_MAX: Final = 4 << 20
 #: Attributes of the whole archive are looked at for each entry of it.
 _GLOBALS_MAX: Final = 64
