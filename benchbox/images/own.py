@@ -61,7 +61,7 @@ class OwnImage:
         if self.kind == "packages":
             names = all(PACKAGE_NAME.fullmatch(name) for name in self.packages)
             return None if names else "expected names of packages of the distribution"
-        if self.path.resolve() == Path("/"):
+        if self.path.exists() and self.path.samefile("/"):
             return "expected a folder of its own; this is the root of this host"
         there = self.path.is_dir() if self.kind == "directory" else self.path.is_file()
         if there or (self.kind == "oci" and self.path.is_dir()):

@@ -373,8 +373,12 @@ def remove_tree(folder: Path, timeout_s: float = 2.0) -> None:
 
 
 def _walk_up(folder: Path) -> Iterator[Path]:
-    for path, _, _ in os.walk(folder, topdown=False):
-        yield Path(path)
+    """Yield ``folder`` and all groups below it, deepest first; whoever may make groups may nest them deep."""
+    found = [folder]
+    for path in found:
+        with contextlib.suppress(OSError), os.scandir(path) as items:
+            found += [Path(item.path) for item in items if item.is_dir(follow_symlinks=False)]
+    yield from reversed(found)
 
 
 def _write(path: Path, value: str, *, optional: bool = False) -> None:

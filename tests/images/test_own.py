@@ -309,6 +309,12 @@ def test_what_is_not_there_is_said(kind: own.Kind, tmp_path: Path) -> None:
             images.open_image(source)
 
 
+def test_a_path_that_is_a_link_to_itself_is_said(tmp_path: Path) -> None:
+    """As what is not there."""
+    (tmp_path / "loop").symlink_to("loop")
+    assert OwnImage("directory", tmp_path / "loop").problem() == "expected a folder that is there"
+
+
 def test_the_host_s_own_root_is_no_image() -> None:
     """It would be copied whole."""
     assert "the root of this host" in str(OwnImage("directory", Path("/")).problem())

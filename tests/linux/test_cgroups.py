@@ -13,6 +13,7 @@ from benchbox.errors import EnvironmentFailure
 from benchbox.linux import cgroups
 from benchbox.linux.cgroups import CgroupPlan, Group, Layout, Limits, Write
 from benchbox.model import Counter
+from tests.folders import nested
 from tests.linux import recordings
 
 #: What the recorded groups were limited to, by hand, with the files of each kind.
@@ -433,3 +434,10 @@ def kill_one_by_one(real: Callable[[Path], None], folder: Path) -> Callable[[Pat
         real(path)
 
     return kill
+
+
+def test_groups_that_are_nested_deep_are_removed(tmp_path: Path) -> None:
+    """Whoever may make groups in its own may make many, one in another."""
+    nested(tmp_path / "group", 1500)
+    cgroups.remove_tree(tmp_path / "group")
+    assert list(tmp_path.iterdir()) == []
