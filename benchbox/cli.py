@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from benchbox import __version__, completion, foreign, terminal
-from benchbox.errors import BenchboxError, RecordError, UsageError
+from benchbox.errors import BenchboxError, RecordError, TrustError, UsageError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -286,12 +286,11 @@ def _resumed_job(scenario: "Scenario | None", results: Path, name: str) -> dict[
     from benchbox import record
     from benchbox.scenario import resolved
 
-    path = record.find_run(results, name)
-    manifest = record.read_manifest(path)
+    folder, manifest = record.open_interrupted(record.find_run(results, name))
     if scenario and manifest.scenario != resolved(scenario):
         raise UsageError(f"{manifest.run_id} was made with another scenario", hint="give the same file and options")
     _refuse_changed_host(manifest)
-    samples, _ = record.read_samples(path)
+    samples, _ = record.read_samples(folder)
     last_whole = record.last_whole_round(manifest, samples)
     if last_whole >= manifest.rounds:
         raise UsageError(f"{manifest.run_id} is complete", hint=f"benchbox show {manifest.run_id}")
@@ -299,7 +298,7 @@ def _resumed_job(scenario: "Scenario | None", results: Path, name: str) -> dict[
         "run_id": manifest.run_id,
         "scenario": manifest.scenario,
         "scenario_file": manifest.scenario_file,
-        "results": str(path.parent),
+        "results": str(folder.path.parent),
         "order": manifest.order,
         "first_round": max(1, last_whole + 1),
         "resumed": True,
@@ -599,13 +598,16 @@ def _other_runs() -> "Runs":
     from benchbox.doctor.facts import Runs
     from benchbox.supervisor import cleanup, lock
 
-    holder = lock.holder()
-    dead = {run_id: len(entries) for run_id, entries in cleanup.dead_runs().items()}
+    holder, others = lock.holder(), tuple(lock.others())
+    try:
+        dead = {run_id: len(entries) for run_id, entries in cleanup.dead_runs().items()}
+    except TrustError as error:
+        return Runs(holder, others=others, untrusted=(error.message, str(error.hint)))
     lost: list[Path] = []
     if holder is None:  # else they may be that run's
-        with contextlib.suppress(BenchboxError):
+        with contextlib.suppress(BenchboxError):  # what is wrong with the cache is said of the cache
             lost = cleanup.lost_scratch()
-    return Runs(holder, dead, tuple(map(str, lost)))
+    return Runs(holder, dead, tuple(map(str, lost)), others)
 
 
 def _boot_guest() -> "GuestTrial":
@@ -724,7 +726,8 @@ def image_list(as_json: bool) -> int:
       benchbox image list
       benchbox image list --json | jq 'map(.size_bytes) | add'
     """
-    from benchbox.images import cache_folder, inventory
+    from benchbox.images import inventory
+    from benchbox.linux.state import cache_folder
     from benchbox.units import format_size
 
     found = inventory.entries()
@@ -854,6 +857,8 @@ def main() -> None:
     """The entry point of the program ``benchbox``."""
     terminal.be_legible()
     foreign.guard_tracebacks()
+    # Nothing that is made from here on, by whichever process, can be written by others.
+    os.umask(os.umask(0o077) | 0o022)
     program = functools.partial(
         commands.main, prog_name="benchbox", complete_var=completion.VARIABLE, standalone_mode=False
     )

@@ -32,6 +32,10 @@ class LockError(BenchboxError):
     """Another run holds this host."""
 
 
+class TrustError(BenchboxError):
+    """A file or folder could be the work of another user, so nothing is done by what it says."""
+
+
 class UnavailableError(BenchboxError):
     """This host lacks a piece that an environment needs."""
 

@@ -22,6 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as stored_dataclass
 
 from benchbox.errors import RecordError
+from benchbox.linux import trust
+from benchbox.linux.state import make_folder
 from benchbox.model import Status
 
 #: 1: first format. 2: ``instances`` of a sample. 3: ``iterations`` of a sample.
@@ -224,14 +226,23 @@ def new_run_id(scenario_name: str, now: datetime, token: str) -> str:
 
 
 def check_writable(results: Path) -> None:
-    """Make ``results`` where it is missing and prove that it can be written. Raises RecordError."""
+    """Make ``results`` where it is missing and prove that it can be written.
+
+    Raises RecordError; TrustError where another user could put something in the place of a run's folder.
+    """
     probe = results / f".writable-{os.getpid()}"
+    refuse_foreign(probe)
     try:
-        results.mkdir(parents=True, exist_ok=True)
+        make_folder(results, 0o755)
         probe.mkdir()
         probe.rmdir()
     except OSError as error:
         raise _unwritable(results, error) from error
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise TrustError where ``path`` in a folder of runs is, or could become, another user's work."""
+    trust.require(path, "results folder", "choose a folder of yours with --results DIR")
 
 
 def create(results: Path, manifest: Manifest) -> RunFolder:
@@ -242,8 +253,8 @@ def create(results: Path, manifest: Manifest) -> RunFolder:
     folder = RunFolder(results / manifest.run_id, manifest.run_id)
     check_writable(results)
     try:
-        folder.path.mkdir()
-        folder.samples.touch()
+        folder.path.mkdir(0o755)
+        folder.samples.touch(0o644)
     except OSError as error:
         raise _unwritable(folder.path, error) from error
     write_manifest(folder, manifest)
@@ -255,10 +266,14 @@ def write_manifest(folder: RunFolder, manifest: Manifest) -> None:
     _replace(folder.manifest, [manifest.model_dump_json(indent=1).encode() + b"\n"])
 
 
+#: What is written anew; how it may be read is said beside it, whatever the umask is.
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+
+
 def _replace(path: Path, parts: Iterable[bytes]) -> None:
     temporary = path.with_name(f".{path.name}.new")
     try:
-        with temporary.open("wb") as file:
+        with os.fdopen(os.open(temporary, _NEW_FILE, 0o644), "wb") as file:
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
@@ -412,6 +427,24 @@ def collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def open_interrupted(folder: Path) -> tuple[RunFolder, Manifest]:
+    """Return the run in ``folder`` that is to be gone on with, and its manifest.
+
+    Its commands will run with the rights of who goes on with it, so it must be that user's own.
+    Raises TrustError where another user could have written it, RecordError where it is not what its folder's name says.
+    """
+    path = folder.resolve()
+    for part in (path / MANIFEST_FILE, path / SAMPLES_FILE):
+        refuse_foreign(part)
+    manifest = read_manifest(path)
+    if not _RUN_ID.fullmatch(path.name) or manifest.run_id != path.name:
+        raise RecordError(
+            f"{path / MANIFEST_FILE}: it is of a run {manifest.run_id!r}, its folder is called {path.name!r}",
+            hint="a run is gone on with in its own folder: give the folder its name back",
+        )
+    return RunFolder(path, manifest.run_id), manifest
 
 
 def drop_after_round(folder: RunFolder, last_round: int) -> list[Sample]:

@@ -104,11 +104,17 @@ class Place:
 
 @dataclass(frozen=True)
 class Runs:
-    """Other runs: who holds the host's lock, what dead ones left (resources by run), and scratch that nobody names."""
+    """Other runs: who holds the host's lock, what dead ones left (resources by run), and scratch that nobody names.
+
+    ``others`` are measuring processes of other users, which no lock keeps away. ``untrusted`` says what may be another
+    user's work (so nothing is known of dead runs), and what to do.
+    """
 
     holder: str | None = None
     dead: Mapping[str, int] = field(default_factory=dict)
     lost_folders: tuple[str, ...] = ()
+    others: tuple[int, ...] = ()
+    untrusted: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from typing import Any, Final
 
 import psutil
 
-from benchbox import host, native
+from benchbox import host, native, record
 from benchbox.doctor.facts import Activity, Busy, Facts, Guests, Place, Runs, Settings
 from benchbox.environments import KINDS, environment, options_model, vm
 from benchbox.errors import BenchboxError
 from benchbox.images import kernels, packages
 from benchbox.images.kernels import KernelSource
-from benchbox.images.store import cache_folder
 from benchbox.linux import cgroups
+from benchbox.linux.state import cache_folder
 from benchbox.model import Availability, EnvironmentSpec, Resources
 from benchbox.noise import NoiseMeter, Snapshot, between
 from benchbox.scenario import FORMAT
@@ -188,7 +188,7 @@ def _guests() -> Guests:
 
 def _proof() -> accelerator.Proof | None:
     try:
-        return accelerator.recalled(cache_folder() / "accelerator", accelerator.host_facts())
+        return accelerator.recalled(cache_folder("accelerator"), accelerator.host_facts())
     except (BenchboxError, OSError):
         return None
 
@@ -256,12 +256,19 @@ def _named(pid: int, share: float, cpus: set[int]) -> Busy | None:
 
 
 def _places(results: Path) -> dict[str, Place]:
+    def in_results() -> Path:
+        record.refuse_foreign(results / "a-run")
+        return results
+
+    found = {"cache": cache_folder, "scratch": lambda: cache_folder("scratch"), "results": in_results}
+    return {name: _place(find) for name, find in found.items()}
+
+
+def _place(find: Callable[[], Path]) -> Place:
     try:
-        cache = cache_folder()
+        return place(find())
     except BenchboxError as error:
-        nowhere = Place(Path(), problem=f"{error.message} ({error.hint})")
-        return {"cache": nowhere, "scratch": nowhere, "results": place(results)}
-    return {"cache": place(cache), "scratch": place(cache / "scratch"), "results": place(results)}
+        return Place(Path(), problem=f"{error.message} ({error.hint})")
 
 
 def place(path: Path) -> Place:

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import json
 import os
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -188,7 +187,7 @@ def _makings(
         label, resources, workspace, stack, own_network=options.network, read_only=options.root == "bind",
         filtered=options.seccomp == "default", runtime=True, joined=_joined(link),
     )  # fmt: skip
-    state = stack.enter_context(_state(workspace, label, runtime))
+    state = stack.enter_context(_state(workspace, label))
     # The runtime makes mount points that the image lacks: not in the store.
     root = stack.enter_context(mounts.mount_point(workspace.scratch / f"root-{label}"))
     mounts.bind(image.root, root, read_only=True)
@@ -213,18 +212,19 @@ def _joined(link: Link | None) -> Path | None:
 
 
 @contextmanager
-def _state(workspace: Workspace, label: str, runtime: Path) -> Iterator[Path]:
-    """Yield the folder where the runtime keeps its state, known to whoever cleans up."""
+def _state(workspace: Workspace, label: str) -> Iterator[Path]:
+    """Yield the folder where the runtime keeps its state, known to whoever cleans up.
+
+    Of a worker that was killed it is all that the runtime leaves, once its processes have gone with their cgroups.
+    """
     folder = workspace.runtime / f"oci-{label}"
-    state = folder / "state"
-    ident = shlex.join([str(runtime), "--root", str(state)])
-    workspace.ledger.record("oci", ident)
+    workspace.ledger.record("folder", str(folder))
     folder.mkdir(mode=0o700)
     try:
-        yield state
+        yield folder / "state"
     finally:
         if removal.try_remove(folder):
-            workspace.ledger.release("oci", ident)
+            workspace.ledger.release("folder", str(folder))
 
 
 def _passes_descriptors(runtime: Path) -> bool:

@@ -24,10 +24,10 @@ from benchbox.environments.sizes import Size
 from benchbox.environments.stored import KERNEL, stored
 from benchbox.errors import EnvironmentFailure, ImageError, UnavailableError
 from benchbox.images import GuestKernel
-from benchbox.images.store import cache_folder
 from benchbox.linux import blockdev, cgroups, links, processes, removal
 from benchbox.linux.blockdev import Backing
 from benchbox.linux.cgroups import Layout
+from benchbox.linux.state import make_cache_folder
 from benchbox.model import (
     IMAGE_STORED,
     READY_VARIABLE,
@@ -461,7 +461,7 @@ def _plan(
         label,
         kernel,
         initramfs,
-        private_root.emulator(native.program("launch"), Path(qemu), cache_folder() / "emulator"),
+        private_root.emulator(native.program("launch"), Path(qemu), make_cache_folder("emulator")),
         processes.run([qemu, "--version"], timeout_s=_QEMU_TIMEOUT_S).stdout.splitlines()[0],
         resources,
         choose_cpus(resources, workspace),
@@ -562,7 +562,7 @@ def _client(options: Options, workspace: Workspace, plan: GuestPlan) -> Iterator
     workspace.ledger.record("libvirt", str(root))
     root.mkdir(parents=True, mode=0o700)
     if options.embedded:
-        private_root.make(root, cache_folder() / "libvirt")
+        private_root.make(root, make_cache_folder("libvirt", mode=0o700))
     uri = private_root.uri(root) if options.uri in (None, EMBEDDED) else str(options.uri)
     client = Client(_connection(uri, plan, root), plan.layout)
     try:
@@ -612,7 +612,7 @@ def _proof(plan: GuestPlan, client: Client, orders: Orders) -> Proof:
         client.open("kvm")
         return client.start(orders.next(None, Hardware("kvm", disabled_features))).wait()
 
-    folder = cache_folder() / "accelerator"
+    folder = make_cache_folder("accelerator")
     in_vain = _tried_in_vain(folder, facts) if plan.options.accelerator == "auto" else None
     return in_vain or accelerator.remembered(folder, facts, lambda: accelerator.prove(boot))
 

@@ -18,7 +18,7 @@ from benchbox.images.kernels import GuestKernel, find_kernel
 from benchbox.images.modules import GUEST_MODULES
 from benchbox.images.oci import derive_oci
 from benchbox.images.own import PACKAGE_NAME, OwnImage
-from benchbox.images.store import Progress, cache_folder, disk_bytes
+from benchbox.images.store import Progress, disk_bytes
 from benchbox.images.tree import Entry
 from benchbox.linux import removal
 from benchbox.model import Availability, Image
@@ -32,7 +32,6 @@ __all__ = [
     "GuestKernel",
     "OwnImage",
     "availability",
-    "cache_folder",
     "content_bytes",
     "derive_disk",
     "derive_disk_initramfs",

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from benchbox.errors import ImageError
 from benchbox.images import store
+from benchbox.linux.state import cache_folder
 
 #: Folder of the cache -> what an entry of it is. Other folders are listed by their name.
 KINDS: Final = {
@@ -63,7 +64,7 @@ class Entry:
 
 def entries(*, measured: bool = True) -> list[Entry]:
     """Return what the cache holds, by kind and key; ``measured`` False leaves the sizes 0, which is instant."""
-    root = store.cache_folder()
+    root = cache_folder()
     folders = [path for path in _listed(root) if path.is_dir() and path.name not in _NOT_ENTRIES]
     return [_entry(path, measured) for folder in folders for path in _listed(folder)]
 
@@ -125,7 +126,7 @@ def _near(name: str, all_entries: Sequence[Entry]) -> str:
 
 def remove(entry: Entry) -> None:
     """Take ``entry`` away at once, then free its space. Raises ImageError where it cannot be removed."""
-    if not entry.path.is_relative_to(store.cache_folder()):
+    if not entry.path.is_relative_to(cache_folder()):
         raise ImageError(f"{entry.path} is not in the cache")
     store.discard(entry.path)
     with contextlib.suppress(OSError):
@@ -172,7 +173,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 def free_bytes() -> int:
     """Return the space that is free where the cache is."""
-    folder = store.cache_folder()
+    folder = cache_folder()
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

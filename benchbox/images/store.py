@@ -19,6 +19,7 @@ from typing import Final
 from benchbox.errors import ImageError
 from benchbox.images.tree import content_sum
 from benchbox.linux import removal
+from benchbox.linux.state import cache_folder, make_cache_folder
 
 #: Tells the user in one line what takes long (a download) or what was left out.
 Progress = Callable[[str], None]
@@ -27,23 +28,6 @@ Progress = Callable[[str], None]
 SEAL: Final = "seal.json"
 _TEMPORARY: Final = ".making-"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
-
-
-def cache_folder() -> Path:
-    """Return ``$BENCHBOX_CACHE``, ``$XDG_CACHE_HOME/benchbox`` or ``~/.cache/benchbox``.
-
-    As the XDG base directory specification says, a relative ``XDG_CACHE_HOME`` is ignored.
-    Raises ImageError when none is known.
-    """
-    if chosen := os.environ.get("BENCHBOX_CACHE"):
-        return Path(chosen).absolute()
-    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if shared.is_absolute():
-        return shared / "benchbox"
-    try:
-        return Path.home() / ".cache" / "benchbox"
-    except RuntimeError as error:
-        raise ImageError("no cache folder: this user has no home", hint="set BENCHBOX_CACHE to a folder") from error
 
 
 def find_or_make(kind: str, key: str, make: Callable[[Path], None], *, valid: Callable[[Path], bool]) -> Path:
@@ -64,11 +48,14 @@ def find_or_make(kind: str, key: str, make: Callable[[Path], None], *, valid: Ca
 
 
 def entry_path(kind: str, key: str) -> Path:
-    """Return where the entry ``key`` of ``kind`` is or would be; raise ImageError for a name that leaves its folder."""
+    """Return where the entry ``key`` of ``kind`` is or would be.
+
+    Raises ImageError for a name that leaves its folder, TrustError where another user could have made the entry.
+    """
     for name in (kind, key):
         if not _NAME.fullmatch(name):
             raise ImageError(f"{name!r} cannot name an entry of the store")
-    return cache_folder() / kind / key
+    return cache_folder(kind, key)
 
 
 def seal(entry: Path, name: str, facts: Mapping[str, str | None] = MappingProxyType({})) -> None:
@@ -119,7 +106,7 @@ def allocated_bytes(path: Path) -> int:
 def _temporary(parent: Path) -> Iterator[Path]:
     """Yield an empty folder in ``parent`` that is removed unless it was renamed, at the latest by the next maker."""
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(parent.name)
         _sweep(parent)
         folder, lock = _locked_folder(parent)
     except OSError as error:

@@ -18,8 +18,8 @@ FILE_NAME: Final = "ledger.jsonl"
 @dataclass(frozen=True)
 class Entry:
     """One resource: ``cgroup``, ``refuge`` (a cgroup that the supervisor has gone to), ``folder`` and ``libvirt`` name
-    a path, ``process`` a pid and its start time, ``oci`` and ``docker`` words as a shell reads them: an OCI runtime,
-    ``--root`` and its state; a daemon's socket and the run whose containers it has."""
+    a path, ``process`` a pid and its start time, ``docker`` a daemon's socket and the run whose containers it has, as a
+    shell reads words. No entry names a program: nothing that a ledger says is ever run."""
 
     kind: str
     ident: str

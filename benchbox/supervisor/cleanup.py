@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import shlex
+import stat
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from benchbox.errors import EnvironmentFailure
 from benchbox.linux import cgroups, ledger, processes, removal
 from benchbox.linux.ledger import Entry
 from benchbox.linux.state import cache_folder, state_folder
+from benchbox.supervisor.place import TOKEN, Place, is_group, place_of
 
 _DESCENDANTS_TIMEOUT_S: Final = 5.0
-_RUNTIME_TIMEOUT_S: Final = 5.0
 #: What goes first: whatever runs, by whoever made it, then what it stood on.
-_ORDER: Final = ("process", "docker", "cgroup", "refuge", "oci", "libvirt", "folder")
+_ORDER: Final = ("process", "docker", "cgroup", "refuge", "libvirt", "folder")
 
 
 @dataclass(frozen=True)
@@ -41,44 +42,59 @@ def end_descendants() -> None:
         time.sleep(0.002)
 
 
-def clean_entries(run_id: str, entries: Iterable[Entry]) -> Cleaned:
-    """End and remove ``entries``: first whatever runs, then what it stood on."""
+def clean_entries(run_id: str, place: Place, entries: Iterable[Entry]) -> Cleaned:
+    """End and remove ``entries`` of the run at ``place``: first whatever runs, then what it stood on.
+
+    What is not of that run, whatever its ledger says, is not touched and remains.
+    """
     order = {kind: rank for rank, kind in enumerate(_ORDER)}
     removed: list[str] = []
     remaining: list[str] = []
     for entry in sorted(entries, key=lambda entry: order.get(entry.kind, 9)):
         try:
-            if _clean(entry):
+            if _clean(place, entry):
                 removed.append(f"{entry.kind} {entry.ident}")
         except (OSError, EnvironmentFailure, ValueError) as error:
             remaining.append(f"{entry.kind} {entry.ident}: {error}")
     return Cleaned(run_id, tuple(removed), tuple(remaining))
 
 
-def _clean(entry: Entry) -> bool:
-    """Remove one resource and say whether there was anything to remove."""
+def _clean(place: Place, entry: Entry) -> bool:
+    """Remove one resource and say whether there was anything to remove. Raises ValueError for one of another run."""
     if entry.kind == "process":
         return _end_process(entry.ident)
     if entry.kind == "docker":
-        return _remove_containers(entry.ident)
-    if entry.kind == "oci":
-        return _remove_state(entry.ident)
-    if entry.kind not in _ORDER:
-        raise ValueError("no such kind of resource")
+        return _remove_containers(place, entry.ident)
+    if entry.kind in ("cgroup", "refuge"):
+        return _remove_group(place, entry)
+    if entry.kind in ("folder", "libvirt"):
+        return _remove_folder(place, entry)
+    raise ValueError("no such kind of resource")
+
+
+def _remove_group(place: Place, entry: Entry) -> bool:
     path = Path(entry.ident)
-    if not _is_ours(path):
-        raise ValueError("not a folder of benchbox")
+    if not is_group(path, place.cgroup_name if entry.kind == "cgroup" else place.refuge_name):
+        raise ValueError("not a cgroup of this run")
+    if not path.exists():
+        return False
+    if entry.kind == "refuge":
+        cgroups.step_back(path)
+    else:
+        cgroups.kill_tree(path)
+        cgroups.remove_tree(path, timeout_s=3.0)
+    return True
+
+
+def _remove_folder(place: Place, entry: Entry) -> bool:
+    path = Path(entry.ident)
+    if not place.holds(path):
+        raise ValueError(f"in neither {place.runtime} nor {place.scratch}; if BENCHBOX_CACHE was another, set it so")
     if entry.kind == "libvirt":
         _end_naming(entry.ident)
     if not path.exists():
         return False
-    if entry.kind == "cgroup":
-        cgroups.kill_tree(path)
-        cgroups.remove_tree(path, timeout_s=3.0)
-    elif entry.kind == "refuge":
-        cgroups.step_back(path)
-    else:
-        removal.remove(path)
+    removal.remove(path)
     return True
 
 
@@ -91,26 +107,18 @@ def _end_process(ident: str) -> bool:
     return True
 
 
-def _remove_containers(ident: str) -> bool:
+def _remove_containers(place: Place, ident: str) -> bool:
     """Have a Docker daemon remove all containers of a run; a daemon that is not there has none."""
-    socket, run = shlex.split(ident)
-    return Path(socket).exists() and bool(Engine(Path(socket)).remove_all(run))
-
-
-def _remove_state(ident: str) -> bool:
-    """Have an OCI runtime delete its containers, whose processes have gone with their cgroups, then what it keeps."""
-    runtime, option, state = shlex.split(ident)
-    folder = Path(state)
-    if option != "--root" or not _is_ours(folder):
-        raise ValueError("not a folder of benchbox")
-    if not folder.exists():
+    name, run = shlex.split(ident)
+    socket = Path(name)
+    if run != place.cgroup_name or not socket.is_absolute():
+        raise ValueError("not the containers of this run")
+    if not socket.exists():
         return False
-    for container in sorted(path.name for path in folder.iterdir()):
-        with contextlib.suppress(EnvironmentFailure):
-            words = [runtime, option, state, "delete", "--force", container]
-            processes.run(words, timeout_s=_RUNTIME_TIMEOUT_S, check=False)
-    removal.remove(folder)
-    return True
+    found = socket.stat()
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in (0, os.geteuid()):
+        raise ValueError("no socket of root or of this user")
+    return bool(Engine(socket).remove_all(run))
 
 
 def _end_naming(path: str) -> None:
@@ -119,17 +127,9 @@ def _end_naming(path: str) -> None:
         processes.end(pid)
 
 
-def _is_ours(path: Path) -> bool:
-    """Say whether benchbox may remove ``path``, whatever a ledger says: never a link, nor what it leads to."""
-    if not path.is_absolute() or ".." in path.parts or path.is_symlink():
-        return False
-    homes = (state_folder(), cache_folder() / "scratch")
-    return "benchbox" in str(path) or any(path != home and path.is_relative_to(home) for home in homes)
-
-
 def clean_dead_runs() -> list[Cleaned]:
     """Remove what runs that have died left on this host; a run that lives holds its ledger and is not touched."""
-    return [cleaned for path in sorted(state_folder().glob(f"*/{ledger.FILE_NAME}")) if (cleaned := _clean_run(path))]
+    return [cleaned for path in _ledgers() if (cleaned := _clean_run(path))]
 
 
 def sweep_scratch() -> list[Path]:
@@ -140,12 +140,13 @@ def sweep_scratch() -> list[Path]:
 def lost_scratch() -> list[Path]:
     """Return the scratch folders that no ledger names; changes nothing."""
     known = {path.name for path in state_folder().glob("*")}
-    return [path for path in (cache_folder() / "scratch").glob("*") if path.name not in known and not path.is_symlink()]
+    found = cache_folder("scratch").glob("*")
+    return [path for path in found if TOKEN.fullmatch(path.name) and path.name not in known and not path.is_symlink()]
 
 
 def living_runs() -> list[str]:
     """Return the ids of the runs that hold their ledger."""
-    return [_run_id(path) for path in sorted(state_folder().glob(f"*/{ledger.FILE_NAME}")) if _is_held(path)]
+    return [_run_id(path) for path in _ledgers() if _is_held(path)]
 
 
 def dead_runs() -> dict[str, tuple[Entry, ...]]:
@@ -154,12 +155,18 @@ def dead_runs() -> dict[str, tuple[Entry, ...]]:
     A ledger that has no first line yet is left out: its owner is about to lock it.
     """
     found = {}
-    for path in sorted(state_folder().glob(f"*/{ledger.FILE_NAME}")):
+    for path in _ledgers():
         with contextlib.suppress(OSError):
             header, entries = ledger.read(path)
             if header and not _is_held(path):
                 found[header.run_id] = entries
     return found
+
+
+def _ledgers() -> list[Path]:
+    """Return the ledgers of all runs. Raises TrustError where another user could have written one."""
+    found = sorted(state_folder().glob(f"*/{ledger.FILE_NAME}"))
+    return [path for path in found if TOKEN.fullmatch(path.parent.name) and not path.parent.is_symlink()]
 
 
 def _run_id(path: Path) -> str:
@@ -183,7 +190,8 @@ def _clean_run(path: Path) -> Cleaned | None:
         except BlockingIOError:
             return None
         header, entries = ledger.read(path)
-        cleaned = clean_entries(header.run_id if header else path.parent.name, entries)
+        token = path.parent.name
+        cleaned = clean_entries(header.run_id if header else token, place_of(token), entries)
         if not cleaned.remaining:
             removal.try_remove(path.parent)
         return cleaned

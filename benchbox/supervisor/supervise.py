@@ -16,15 +16,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from benchbox.errors import EnvironmentFailure
 from benchbox.linux import cgroups, ledger, processes, removal
-from benchbox.linux.state import cache_folder, make_private, state_folder
+from benchbox.linux.state import make_cache_folder, make_state_folder
 from benchbox.supervisor import cleanup
 from benchbox.supervisor.lock import host_lock
+from benchbox.supervisor.place import Place, place_of
 
 Event = Mapping[str, Any]
 
@@ -40,16 +40,6 @@ class Ending:
     reason: str | None = None
     hint: str | None = None
     leftovers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Place:
-    """What one run owns on this host, named by its token."""
-
-    token: str
-    runtime: Path
-    scratch: Path
-    cgroup_name: str
 
 
 def supervise(run_id: str, job: Mapping[str, Any], on_event: Callable[[Event], None]) -> Ending:
@@ -68,19 +58,20 @@ def supervise(run_id: str, job: Mapping[str, Any], on_event: Callable[[Event], N
                 ending = _Watch(place, book, job, on_event).run()
             finally:
                 cleanup.end_descendants()
-                cleaned = cleanup.clean_entries(run_id, ledger.read(book.path)[1])
+                cleaned = cleanup.clean_entries(run_id, place, ledger.read(book.path)[1])
         return Ending(ending.state, ending.reason, ending.hint, cleaned.remaining)
 
 
 @contextlib.contextmanager
-def _place(run_id: str) -> Iterator[tuple[_Place, ledger.Ledger]]:
+def _place(run_id: str) -> Iterator[tuple[Place, ledger.Ledger]]:
     token = secrets.token_hex(4)
-    place = _Place(token, state_folder() / token, cache_folder() / "scratch" / token, f"benchbox-{token}")
+    place = place_of(token)
     try:
-        make_private(state_folder())
-        make_private(place.runtime)
+        make_state_folder()
+        place.runtime.mkdir(0o700)
     except OSError as error:
-        raise EnvironmentFailure(f"{place.runtime}: {error}", hint="set BENCHBOX_STATE to a folder of yours") from error
+        message = f"{error.filename}: cannot be made: {error.strerror}"
+        raise EnvironmentFailure(message, hint="set BENCHBOX_STATE to a folder of yours") from error
     book = ledger.Ledger(place.runtime / ledger.FILE_NAME)
     book.lock()
     book.begin(ledger.Header(run_id, os.getpid(), datetime.now(UTC).isoformat(timespec="seconds")))
@@ -92,21 +83,23 @@ def _place(run_id: str) -> Iterator[tuple[_Place, ledger.Ledger]]:
         removal.try_remove(place.runtime)
 
 
-def _record_place(place: _Place, book: ledger.Ledger) -> None:
+def _record_place(place: Place, book: ledger.Ledger) -> None:
     """Write down what the worker will make first: one folder a hierarchy covers all its cgroups."""
     for root in cgroups.detect().roots():
         book.record("cgroup", str(root / place.cgroup_name))
     book.record("folder", str(place.scratch))
     try:
-        place.scratch.mkdir(parents=True)
+        make_cache_folder()
+        make_cache_folder("scratch", mode=0o700)
+        place.scratch.mkdir(0o700)
     except OSError as error:
         message = f"{place.scratch.parent}: cannot be written: {error.strerror}"
         raise EnvironmentFailure(message, hint="set BENCHBOX_CACHE to a folder of yours") from error
 
 
-def _step_aside(place: _Place, book: ledger.Ledger) -> None:
+def _step_aside(place: Place, book: ledger.Ledger) -> None:
     """Leave a cgroup that was delegated to us to the groups of the run; the clean-up brings us back."""
-    if refuge := cgroups.refuge(cgroups.detect(), f"{place.cgroup_name}-supervisor"):
+    if refuge := cgroups.refuge(cgroups.detect(), place.refuge_name):
         book.record("refuge", str(refuge))
         cgroups.step_aside(refuge)
 
@@ -115,7 +108,7 @@ class _Watch:
     """One worker, from its start to its end."""
 
     def __init__(
-        self, place: _Place, book: ledger.Ledger, job: Mapping[str, Any], on_event: Callable[[Event], None]
+        self, place: Place, book: ledger.Ledger, job: Mapping[str, Any], on_event: Callable[[Event], None]
     ) -> None:
         self._place, self._book, self._job, self._on_event = place, book, job, on_event
         self._stops = 0

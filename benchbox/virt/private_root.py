@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from benchbox.errors import EnvironmentFailure
+from benchbox.linux import trust
+from benchbox.linux.state import make_folder
+
 #: QEMU as root without a security driver, namespaces and cgroups of libvirt's own: the guest is the user's own image,
 #: QEMU is in a cgroup of benchbox and connects to sockets that only root can open. Confining it as a distribution does
 #: would need files given away to another user, and where that user cannot open /dev/kvm libvirt finds its cached
@@ -59,12 +63,15 @@ def emulator(launch: Path, qemu: Path, cache: Path) -> Path:
 
     It is ``launch`` under the name of ``qemu``, with a link ``real`` beside it. Its folder names both programs'
     identities: libvirt caches capabilities by the path of the emulator, so the path must stay while they are the same
-    and must change when either does.
+    and must change when either does. It is compared with both each time, and made anew where it differs.
+    Raises EnvironmentFailure for one that cannot be had.
     """
     folder = cache / _identity(launch, qemu)
-    if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
+    if not _is_wrapper(folder, launch, qemu):
+        make_folder(cache, 0o755)
         _publish(launch, qemu, folder)
+        if not _is_wrapper(folder, launch, qemu):
+            raise EnvironmentFailure(f"{folder} is no emulator wrapper and cannot be made one", hint=f"remove {folder}")
     return folder / qemu.name
 
 
@@ -74,13 +81,28 @@ def _identity(launch: Path, qemu: Path) -> str:
     return hashlib.sha256(described + launch.read_bytes()).hexdigest()[:16]
 
 
+def _is_wrapper(folder: Path, launch: Path, qemu: Path) -> bool:
+    """Say whether ``folder`` has what ``_publish`` puts there, and nobody else could have written it."""
+    wrapper, real = folder / qemu.name, folder / "real"
+    if folder.is_symlink() or wrapper.is_symlink() or trust.doubt(wrapper):
+        return False
+    try:
+        same = wrapper.read_bytes() == launch.read_bytes() and real.readlink() == qemu
+    except OSError:
+        return False
+    return same and os.access(wrapper, os.X_OK)
+
+
 def _publish(launch: Path, qemu: Path, folder: Path) -> None:
+    """Make the wrapper in place of whatever is there."""
     with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as made:
         content = Path(made, "content")
-        content.mkdir()
+        content.mkdir(0o755)
         shutil.copyfile(launch, content / qemu.name)
         (content / qemu.name).chmod(0o755)
         (content / "real").symlink_to(qemu)
+        with contextlib.suppress(OSError):
+            folder.rename(Path(made, "before"))
         # Two processes may make it at once: the first one's is used.
         with contextlib.suppress(OSError):
             content.rename(folder)

@@ -126,18 +126,6 @@ def test_a_full_disk_is_an_image_error_with_a_remedy(cache: Path) -> None:
     assert list((cache / "kind").iterdir()) == []
 
 
-def test_the_cache_folder_is_the_user_s_choice_then_xdg_then_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative XDG_CACHE_HOME does not count."""
-    monkeypatch.setenv("HOME", "/home/one")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/var/tmp/shared")
-    monkeypatch.setenv("BENCHBOX_CACHE", "/chosen")
-    assert store.cache_folder() == Path("/chosen")
-    monkeypatch.delenv("BENCHBOX_CACHE")
-    assert store.cache_folder() == Path("/var/tmp/shared/benchbox")
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert store.cache_folder() == Path("/home/one/.cache/benchbox")
-
-
 def test_disk_bytes_counts_each_kind() -> None:
     """What the cache takes is what its files have allocated."""
     assert store.disk_bytes() == {}

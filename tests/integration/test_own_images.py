@@ -14,6 +14,7 @@ from benchbox import images
 from benchbox.environments import environment
 from benchbox.errors import ImageError
 from benchbox.images import OwnImage, disk, distribution, oci, tree
+from benchbox.linux.state import cache_folder
 from benchbox.model import Availability, Command, EnvironmentSpec, Image, Outcome, Resources
 from tests.conftest import skip_unless_available
 from tests.integration import runs
@@ -43,7 +44,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels of the usual cache, images and what is derived from them in one of the test's own."""
-    usual, own = images.cache_folder(), tmp_path_factory.mktemp("cache")
+    usual, own = cache_folder(), tmp_path_factory.mktemp("cache")
     images.find_kernel(None)
     for kind in ("kernels", "vmlinux", "libvirt", "emulator", "distribution"):
         if (usual / kind).is_dir():

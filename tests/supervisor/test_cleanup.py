@@ -5,32 +5,55 @@ import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-from benchbox.linux import cgroups, processes, removal
+from benchbox.errors import TrustError
+from benchbox.linux import cgroups, mounts, processes, removal
 from benchbox.linux.ledger import FILE_NAME, Entry, Header, Ledger
 from benchbox.supervisor import cleanup
+from benchbox.supervisor.place import place_of
 from tests.environments.daemons import daemon, says
 from tests.folders import nested
+from tests.foreign import STRANGER, seems
+
+TOKEN: Final = "0a1b2c3d"
+RUN: Final = f"run-{TOKEN}"
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("BENCHBOX_STATE", str(folder))
+    monkeypatch.setenv("BENCHBOX_CACHE", str(tmp_path / "cache"))
+    return folder
 
 
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "benchbox-state"
-    folder.mkdir()
-    monkeypatch.setenv("BENCHBOX_STATE", str(folder))
+def scratch(tmp_path: Path) -> Path:
+    folder = tmp_path / "cache/scratch" / TOKEN
+    folder.mkdir(parents=True)
     return folder
 
 
 def make_run(state: Path, token: str, *entries: Entry) -> Ledger:
-    (state / token).mkdir()
+    (state / token).mkdir(mode=0o700)
     book = Ledger(state / token / FILE_NAME)
     book.begin(Header(f"run-{token}", 1, "2026-01-02T03:04:05+00:00"))
     for entry in entries:
         book.record(entry.kind, entry.ident)
     return book
+
+
+def cleaned(*entries: Entry) -> cleanup.Cleaned:
+    return cleanup.clean_entries(RUN, place_of(TOKEN), entries)
+
+
+NOTHING: Final = cleanup.Cleaned(RUN, ())
 
 
 def sleeper() -> "subprocess.Popen[bytes]":
@@ -47,84 +70,113 @@ def test_a_process_of_the_ledger_is_ended() -> None:
     """And named among what was removed."""
     process = sleeper()
     entry = Entry("process", ident(process))
-    cleaned = cleanup.clean_entries("r", [entry])
-    assert (cleaned.removed, cleaned.remaining) == ((f"process {entry.ident}",), ())
+    assert cleaned(entry) == cleanup.Cleaned(RUN, (f"process {entry.ident}",))
     assert process.wait() == -9
 
 
 def test_a_process_that_only_has_the_same_number_is_spared() -> None:
     """It started at another time."""
     process = sleeper()
-    assert cleanup.clean_entries("r", [Entry("process", ident(process, earlier=5))]) == cleanup.Cleaned("r", ())
+    assert cleaned(Entry("process", ident(process, earlier=5))) == NOTHING
     assert process.poll() is None
     process.kill()
     process.wait()
 
 
-def test_a_folder_goes_with_its_contents(tmp_path: Path) -> None:
+def test_a_folder_goes_with_its_contents(scratch: Path) -> None:
     """One that is not there is nothing to remove."""
-    folder = tmp_path / "benchbox-scratch"
-    (folder / "a/b").mkdir(parents=True)
-    (folder / "a/b/file").touch()
-    entries = [Entry("folder", str(folder)), Entry("folder", str(tmp_path / "benchbox-never-made"))]
-    assert cleanup.clean_entries("r", entries).removed == (f"folder {folder}",)
+    (scratch / "a/b").mkdir(parents=True)
+    (scratch / "a/b/file").touch()
+    entries = [Entry("folder", str(scratch)), Entry("folder", str(scratch / "never-made"))]
+    assert cleaned(*entries).removed == (f"folder {scratch}",)
+    assert not scratch.exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "libvirt"])
+def test_a_folder_of_the_run_s_state_goes(kind: str, state: Path) -> None:
+    """What a runtime or a driver keeps there."""
+    folder = state / TOKEN / "lv0"
+    folder.mkdir(parents=True)
+    assert cleaned(Entry(kind, str(folder))).removed == (f"{kind} {folder}",)
     assert not folder.exists()
 
 
-def test_a_link_in_a_removed_folder_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_in_a_removed_folder_is_not_followed(tmp_path: Path, scratch: Path) -> None:
     """What it points to belongs to somebody else."""
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious/file").touch()
-    folder = tmp_path / "benchbox-scratch"
-    folder.mkdir()
-    (folder / "link").symlink_to(tmp_path / "precious")
-    cleanup.clean_entries("r", [Entry("folder", str(folder))])
+    (scratch / "link").symlink_to(tmp_path / "precious")
+    cleaned(Entry("folder", str(scratch)))
     assert (tmp_path / "precious/file").exists()
-    assert not folder.exists()
+    assert not scratch.exists()
 
 
-def test_a_link_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
-    """It stays, and so does what it points to."""
-    (tmp_path / "precious").mkdir()
-    link = tmp_path / "benchbox-scratch"
+@pytest.mark.parametrize("below", ["", "/in"])
+def test_a_link_in_place_of_a_folder_is_refused(below: str, tmp_path: Path, scratch: Path) -> None:
+    """It stays, and so does what it points to, or leads through to."""
+    (tmp_path / "precious/in").mkdir(parents=True)
+    link = scratch / "link"
     link.symlink_to(tmp_path / "precious")
-    cleaned = cleanup.clean_entries("r", [Entry("folder", str(link))])
-    assert cleaned.removed == ()
-    assert cleaned.remaining == (f"folder {link}: not a folder of benchbox",)
-    assert (tmp_path / "precious").is_dir()
+    found = cleaned(Entry("folder", f"{link}{below}"))
+    assert found.removed == ()
+    assert found.remaining[0].startswith(f"folder {link}{below}: in neither ")
+    assert (tmp_path / "precious/in").is_dir()
 
 
-@pytest.mark.parametrize("variable", ["BENCHBOX_STATE", "BENCHBOX_CACHE"])
-def test_a_folder_that_the_user_has_chosen_is_cleaned_whatever_its_name(
-    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The name of benchbox need not be in it."""
-    monkeypatch.setenv(variable, str(tmp_path))
-    folder = tmp_path / "scratch/0a1b2c3d"
-    (folder / "layers").mkdir(parents=True)
-    assert cleanup.clean_entries("r", [Entry("folder", str(folder))]).removed == (f"folder {folder}",)
-    assert not folder.exists()
+#: Paths that are not the run's: of somebody else, of other runs, of all runs; with benchbox's name in them; relative.
+FOREIGN: Final = (
+    "precious", "benchbox", "my-benchbox-notes", "benchbox-0a1b2c3d", "state", "cache/scratch", "cache/store",
+    "state/ffffffff", "cache/scratch/ffffffff", "cache/scratch/0a1b2c3d-and-more", "cache/scratch/0a1b2c3d/../../x",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["cgroup", "folder", "libvirt"])
-def test_a_folder_that_is_not_benchbox_s_is_refused(kind: str, tmp_path: Path) -> None:
-    """Whatever a ledger says."""
-    foreign = tmp_path / "precious"
-    foreign.mkdir()
-    cleaned = cleanup.clean_entries("r", [Entry(kind, str(foreign))])
-    assert cleaned.remaining == (f"{kind} {foreign}: not a folder of benchbox",)
+@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("kind", ["cgroup", "refuge", "folder", "libvirt"])
+def test_what_is_not_the_run_s_own_is_refused(kind: str, name: str, tmp_path: Path) -> None:
+    """Whatever a ledger says, and whatever part of the path is called benchbox."""
+    foreign = Path(f"{tmp_path}/{name}")
+    (tmp_path / "cache/scratch" / TOKEN).mkdir(parents=True)
+    foreign.mkdir(parents=True, exist_ok=True)
+    found = cleaned(Entry(kind, str(foreign)))
+    assert (found.removed, len(found.remaining)) == ((), 1)
     assert foreign.is_dir()
 
 
-@pytest.mark.parametrize("path", ["/srv/benchbox-x/../precious", "benchbox-relative"])
-def test_a_path_that_leaves_its_folder_is_refused(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name of benchbox somewhere in a path is not enough."""
+def test_a_relative_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run writes none down."""
     monkeypatch.chdir(tmp_path)
-    for name in ("benchbox-x", "precious", "benchbox-relative"):
-        (tmp_path / name).mkdir()
-    entry = Entry("folder", path.replace("/srv", str(tmp_path)))
-    assert cleanup.clean_entries("r", [entry]).remaining == (f"folder {entry.ident}: not a folder of benchbox",)
-    assert (tmp_path / "precious").is_dir()
+    folder = Path("cache/scratch", TOKEN)
+    folder.mkdir(parents=True)
+    assert len(cleaned(Entry("folder", str(folder))).remaining) == 1
+    assert folder.is_dir()
+
+
+def test_a_folder_called_like_the_group_of_a_run_is_no_cgroup(tmp_path: Path) -> None:
+    """It must be in a file system of the kernel's groups."""
+    folder = tmp_path / f"benchbox-{TOKEN}"
+    folder.mkdir()
+    assert cleaned(Entry("cgroup", str(folder))).remaining == (f"cgroup {folder}: not a cgroup of this run",)
+    assert folder.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        (f"benchbox-{TOKEN}", True), ("benchbox-ffffffff", False), (f"benchbox-{TOKEN}-supervisor", False),
+        (TOKEN, False), ("", False), (f"benchbox-{TOKEN}/../x", False),
+    ],
+)  # fmt: skip
+def test_a_group_of_the_run_goes_whichever_hierarchy_it_is_in(
+    name: str, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its whole name. A plain folder stands in for the kernel's here."""
+    monkeypatch.setattr(mounts, "mounted", lambda path: ("cgroup2", "cgroup2"))
+    monkeypatch.setattr(cgroups, "kill_tree", lambda path: None)
+    group = Path(f"{tmp_path}/slice/{name}")
+    (tmp_path / "slice" / f"benchbox-{TOKEN}").mkdir(parents=True)
+    group.mkdir(parents=True, exist_ok=True)
+    assert (cleaned(Entry("cgroup", str(group))).removed == (f"cgroup {group}",)) is taken
+    assert group.exists() is not taken
 
 
 @pytest.mark.parametrize(
@@ -133,37 +185,23 @@ def test_a_path_that_leaves_its_folder_is_refused(path: str, tmp_path: Path, mon
 def test_an_entry_that_makes_no_sense_remains(entry: Entry) -> None:
     """It is said, and keeps nothing else from being removed."""
     process = sleeper()
-    cleaned = cleanup.clean_entries("r", [entry, Entry("process", ident(process))])
-    assert len(cleaned.removed) == len(cleaned.remaining) == 1
-    assert cleaned.remaining[0].startswith(f"{entry.kind} {entry.ident}: ")
+    found = cleaned(entry, Entry("process", ident(process)))
+    assert len(found.removed) == len(found.remaining) == 1
+    assert found.remaining[0].startswith(f"{entry.kind} {entry.ident}: ")
     process.wait()
 
 
-def test_a_runtime_is_asked_to_delete_what_it_keeps(tmp_path: Path) -> None:
-    """Each container by its name, then its state goes, whatever the runtime made of that."""
-    state, log = tmp_path / "benchbox-state", tmp_path / "log"
-    runtime = tmp_path / "a runtime"
-    for status in (0, 1):
-        runtime.write_text(f'#!/bin/sh\necho "$@" >> "{log}"\nexit {status}\n')
-        runtime.chmod(0o755)
-        for name in ("c1", "c2"):
-            (state / name).mkdir(parents=True)
-        entry = Entry("oci", shlex.join([str(runtime), "--root", str(state)]))
-        assert cleanup.clean_entries("r", [entry]).removed == (f"oci {entry.ident}",)
-        assert not state.exists()
-    assert log.read_text() == "".join(f"--root {state} delete --force {name}\n" for name in ("c1", "c2")) * 2
-    assert cleanup.clean_entries("r", [entry]) == cleanup.Cleaned("r", ())
-
-
-@pytest.mark.parametrize("words", ["/bin/true --root {precious}", "/bin/true --log {ours}", "/bin/true", "'"])
-def test_state_that_is_not_benchbox_s_is_refused(words: str, tmp_path: Path) -> None:
-    """And nothing is run for it."""
-    for name in ("precious", "benchbox-ours"):
-        (tmp_path / name).mkdir()
-    ident = words.format(precious=tmp_path / "precious", ours=tmp_path / "benchbox-ours")
-    cleaned = cleanup.clean_entries("r", [Entry("oci", ident)])
-    assert (len(cleaned.remaining), cleaned.removed) == (1, ())
-    assert len(list(tmp_path.iterdir())) == 2
+@pytest.mark.parametrize("kind", ["oci", "folder", "libvirt", "cgroup", "docker", "process"])
+def test_no_program_of_a_ledger_is_run(kind: str, tmp_path: Path, state: Path) -> None:
+    """Older ledgers named an OCI runtime; what any names now is said to remain."""
+    runtime, log = tmp_path / "runtime", tmp_path / "log"
+    runtime.write_text(f'#!/bin/sh\necho run >> "{log}"\n')
+    runtime.chmod(0o755)
+    kept = state / TOKEN / "oci-x/state"
+    (kept / "container").mkdir(parents=True)
+    found = cleaned(Entry(kind, shlex.join([str(runtime), "--root", str(kept)])))
+    assert (len(found.remaining), found.removed) == (1, ())
+    assert not log.exists()
 
 
 def test_a_daemon_is_asked_to_remove_the_containers_of_the_run() -> None:
@@ -174,8 +212,8 @@ def test_a_daemon_is_asked_to_remove_the_containers_of_the_run() -> None:
         says(there.pop(0))(connection, body)
 
     with daemon({"GET /containers/json": listed, "DELETE /containers/abc": says()}) as played:
-        entry = Entry("docker", shlex.join([str(played.path), "benchbox-1"]))
-        assert cleanup.clean_entries("r", [entry]).removed == (f"docker {entry.ident}",)
+        entry = Entry("docker", shlex.join([str(played.path), f"benchbox-{TOKEN}"]))
+        assert cleaned(entry).removed == (f"docker {entry.ident}",)
         assert played.asked[1] == "DELETE /containers/abc?force=1&v=1"
 
 
@@ -184,61 +222,74 @@ def test_a_daemon_that_does_not_listen_any_more_is_said(tmp_path: Path) -> None:
     path = tmp_path / "dead"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
-    entry = Entry("docker", shlex.join([str(path), "benchbox-1"]))
-    (remaining,) = cleanup.clean_entries("r", [entry]).remaining
+    entry = Entry("docker", shlex.join([str(path), f"benchbox-{TOKEN}"]))
+    (remaining,) = cleaned(entry).remaining
     assert "no daemon listens there" in remaining
     path.unlink()
-    assert cleanup.clean_entries("r", [entry]) == cleanup.Cleaned("r", ())
+    assert cleaned(entry) == NOTHING
 
 
-def test_what_runs_goes_before_what_it_stands_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_daemon_is_not_asked_for_what_is_not_the_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers of another run, a file that is no socket, a socket of another user."""
+    with daemon({}) as played:
+        (tmp_path / "file").touch()
+        for words in ([str(played.path), "benchbox-ffffffff"], [str(tmp_path / "file"), f"benchbox-{TOKEN}"]):
+            assert len(cleaned(Entry("docker", shlex.join(words))).remaining) == 1
+        real, place = played.path.stat(), place_of(TOKEN)
+        monkeypatch.setattr(Path, "stat", lambda self, **_: os.stat_result((*real[:4], STRANGER, *real[5:])))
+        entry = Entry("docker", shlex.join([str(played.path), f"benchbox-{TOKEN}"]))
+        (remaining,) = cleanup.clean_entries(RUN, place, [entry]).remaining
+        monkeypatch.undo()
+        assert "no socket of root or of this user" in remaining
+        assert played.asked == []
+
+
+def test_what_runs_goes_before_what_it_stands_on(
+    scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Processes, then their cgroups, then folders, in whatever order they were made."""
-    folder, group = tmp_path / "benchbox-scratch", tmp_path / "benchbox-group"
-    folder.mkdir()
+    group = tmp_path / f"benchbox-{TOKEN}"
     group.mkdir()
     process = sleeper()
-    entries = [Entry("folder", str(folder)), Entry("cgroup", str(group)), Entry("process", ident(process))]
+    entries = [Entry("folder", str(scratch)), Entry("cgroup", str(group)), Entry("process", ident(process))]
     monkeypatch.setattr(cgroups, "kill_tree", lambda path: None)  # a plain folder stands in for the kernel's
-    removed = cleanup.clean_entries("r", entries).removed
+    monkeypatch.setattr(mounts, "mounted", lambda path: ("cgroup2", "cgroup2"))
+    removed = cleaned(*entries).removed
     assert [line.split()[0] for line in removed] == ["process", "cgroup", "folder"]
     assert not group.exists()
     process.wait()
 
 
-def test_a_dead_run_is_removed_with_its_ledger(state: Path, tmp_path: Path) -> None:
+def test_a_dead_run_is_removed_with_its_ledger(state: Path, scratch: Path) -> None:
     """Its ledger is not locked any more: its supervisor has gone."""
-    folder = tmp_path / "benchbox-left"
-    folder.mkdir()
-    make_run(state, "dead", Entry("folder", str(folder))).close()
-    assert cleanup.clean_dead_runs() == [cleanup.Cleaned("run-dead", (f"folder {folder}",))]
+    make_run(state, TOKEN, Entry("folder", str(scratch))).close()
+    assert cleanup.clean_dead_runs() == [cleanup.Cleaned(RUN, (f"folder {scratch}",))]
     assert list(state.iterdir()) == []
 
 
-def test_what_cannot_be_removed_is_tried_again(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_removed_is_tried_again(state: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the path and the reason; folders nested beyond every path, and their ledger, go then."""
-    folder = nested(tmp_path / "benchbox-left", 3000)
+    folder = nested(scratch / "left", 3000)
     (folder / "file").touch()
-    make_run(state, "dead", Entry("folder", str(folder))).close()
+    make_run(state, TOKEN, Entry("folder", str(folder))).close()
 
     def refusing(name: str, *, dir_fd: int) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(os, "unlink", refusing)
     left = f"folder {folder}: could not be removed: {folder}/file: Operation not permitted"
-    assert cleanup.clean_dead_runs() == [cleanup.Cleaned("run-dead", (), (left,))]
-    monkeypatch.undo()
-    monkeypatch.setenv("BENCHBOX_STATE", str(state))
-    assert cleanup.clean_dead_runs() == [cleanup.Cleaned("run-dead", (f"folder {folder}",))]
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", refusing)
+        assert cleanup.clean_dead_runs() == [cleanup.Cleaned(RUN, (), (left,))]
+    assert cleanup.clean_dead_runs() == [cleanup.Cleaned(RUN, (f"folder {folder}",))]
     assert not folder.exists() and list(state.iterdir()) == []
 
 
 def test_a_scratch_folder_that_no_ledger_names_is_removed_however_deep(
-    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that go are told; one that stays is found again."""
-    monkeypatch.setenv("BENCHBOX_CACHE", str(tmp_path))
-    (tmp_path / "scratch").mkdir()
-    folder = nested(tmp_path / "scratch" / "0123", 3000)
+    scratch.rmdir()
+    folder = nested(scratch, 3000)
     with monkeypatch.context() as patched:
         patched.setattr(removal, "try_remove", lambda path: False)
         assert cleanup.sweep_scratch() == []
@@ -246,49 +297,89 @@ def test_a_scratch_folder_that_no_ledger_names_is_removed_however_deep(
     assert cleanup.lost_scratch() == []
 
 
-def test_a_living_run_is_not_touched(state: Path, tmp_path: Path) -> None:
+def test_a_living_run_is_not_touched(state: Path, scratch: Path) -> None:
     """It holds its ledger; it is listed as living."""
-    folder = tmp_path / "benchbox-used"
-    folder.mkdir()
-    book = make_run(state, "alive", Entry("folder", str(folder)))
+    book = make_run(state, TOKEN, Entry("folder", str(scratch)))
     book.lock()
-    make_run(state, "dead").close()
-    assert cleanup.living_runs() == ["run-alive"]
-    assert [cleaned.run_id for cleaned in cleanup.clean_dead_runs()] == ["run-dead"]
-    assert folder.is_dir()
-    assert (state / "alive" / FILE_NAME).exists()
+    make_run(state, "dddddddd").close()
+    assert cleanup.living_runs() == [RUN]
+    assert [found.run_id for found in cleanup.clean_dead_runs()] == ["run-dddddddd"]
+    assert scratch.is_dir()
+    assert (state / TOKEN / FILE_NAME).exists()
     book.close()
     assert cleanup.living_runs() == []
 
 
 def test_a_ledger_with_what_could_not_be_removed_stays(state: Path) -> None:
     """So that the next clean-up finds it again."""
-    make_run(state, "dead", Entry("folder", str(state.parent))).close()
+    make_run(state, TOKEN, Entry("folder", str(state.parent))).close()
     for _ in range(2):
-        (cleaned,) = cleanup.clean_dead_runs()
-        assert cleaned.remaining
-    assert (state / "dead" / FILE_NAME).exists()
+        (found,) = cleanup.clean_dead_runs()
+        assert found.remaining
+    assert (state / TOKEN / FILE_NAME).exists()
 
 
 def test_a_run_without_a_header_goes_by_the_name_of_its_folder(state: Path) -> None:
     """The machine lost power right after the ledger was made."""
-    (state / "torn").mkdir()
-    (state / "torn" / FILE_NAME).write_text('{"run": "x", "super')
-    assert [cleaned.run_id for cleaned in cleanup.clean_dead_runs()] == ["torn"]
+    (state / TOKEN).mkdir()
+    (state / TOKEN / FILE_NAME).write_text('{"run": "x", "super')
+    assert [found.run_id for found in cleanup.clean_dead_runs()] == [TOKEN]
+
+
+def test_a_folder_that_has_no_run_s_name_or_is_a_link_has_no_ledger(state: Path, tmp_path: Path) -> None:
+    """It stays as it is."""
+    (tmp_path / "elsewhere").mkdir()
+    for folder in (state / "lock-and-more", tmp_path / "elsewhere"):
+        folder.mkdir(exist_ok=True)
+        (folder / FILE_NAME).touch()
+    (state / TOKEN).symlink_to(tmp_path / "elsewhere")
+    assert cleanup.clean_dead_runs() == []
+    assert (tmp_path / "elsewhere" / FILE_NAME).exists() and (state / "lock-and-more" / FILE_NAME).exists()
+
+
+def test_scratch_that_no_ledger_names_is_swept(state: Path, scratch: Path) -> None:
+    """Folders called as runs are; nothing else that lies beside them, and no link."""
+    for name in ("ffffffff", "notes"):
+        (scratch.parent / name).mkdir()
+    (scratch.parent / "eeeeeeee").symlink_to(scratch)
+    make_run(state, TOKEN).close()
+    assert cleanup.sweep_scratch() == [scratch.parent / "ffffffff"]
+    assert {path.name for path in scratch.parent.iterdir()} == {TOKEN, "notes", "eeeeeeee"}
 
 
 def test_dead_runs_are_shown_without_being_touched(state: Path) -> None:
     """With what their ledgers name; those that live, and one that has only just begun, are left out."""
-    entry = Entry("folder", str(state / "dead"))
-    make_run(state, "dead", entry).close()
-    (state / "new").mkdir()
-    (state / "new" / FILE_NAME).touch()
-    living = make_run(state, "living", entry)
+    entry = Entry("folder", str(state / TOKEN))
+    make_run(state, TOKEN, entry).close()
+    (state / "eeeeeeee").mkdir()
+    (state / "eeeeeeee" / FILE_NAME).touch()
+    living = make_run(state, "ffffffff", entry)
     living.lock()
     for _ in range(2):
-        assert cleanup.dead_runs() == {"run-dead": (entry,)}
-        assert cleanup.living_runs() == ["run-living"]
+        assert cleanup.dead_runs() == {RUN: (entry,)}
+        assert cleanup.living_runs() == ["run-ffffffff"]
     living.close()
+
+
+ASKING: Final[tuple[Callable[[], object], ...]] = (
+    cleanup.clean_dead_runs, cleanup.living_runs, cleanup.dead_runs, cleanup.lost_scratch, cleanup.sweep_scratch,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("ask", ASKING)
+@pytest.mark.parametrize("mark", [{"owner": STRANGER}, {"mode": 0o770}])
+def test_a_ledger_that_another_user_could_have_written_is_not_read(
+    ask: Callable[[], object], mark: dict[str, int], state: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is ended or removed for it, and the user is told."""
+    process = sleeper()
+    make_run(state, TOKEN, Entry("process", ident(process)), Entry("folder", str(scratch))).close()
+    seems(monkeypatch, state, **mark)
+    with pytest.raises(TrustError, match=r"the state folder .* is not to be trusted"):
+        ask()
+    assert process.poll() is None and scratch.is_dir()
+    process.kill()
+    process.wait()
 
 
 def test_no_state_folder_is_nothing_to_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,6 +394,7 @@ DESCENDANTS = """
 import os, subprocess
 from benchbox.linux import processes
 from benchbox.supervisor import cleanup
+from benchbox.supervisor.place import place_of
 processes.become_subreaper()
 subprocess.run(["sh", "-c", "sleep 60 & (sleep 60 & sleep 60) & exit 0"], check=True)
 subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 60"])

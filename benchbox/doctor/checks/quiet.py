@@ -80,13 +80,18 @@ def processes(facts: Facts) -> Seen:
 
 def host_lock(facts: Facts) -> Seen:
     """No other run has this host."""
-    if facts.runs.holder is None:
-        return ok("no other run holds this host")
-    return blocker(f"held by {facts.runs.holder}", "wait for its end, or stop it (Ctrl-C there)")
+    if facts.runs.holder is not None:
+        return blocker(f"held by {facts.runs.holder}", "wait for its end, or stop it (Ctrl-C there)")
+    if facts.runs.others:
+        found = ", ".join(f"process {pid}" for pid in facts.runs.others)
+        return warning(f"another user seems to measure as well: {found}", "wait for its end")
+    return ok("no other run holds this host")
 
 
 def leftovers(facts: Facts) -> Seen:
-    """Dead runs left nothing."""
+    """Dead runs left nothing, and no other user can have written what says so."""
+    if facts.runs.untrusted:
+        return blocker(*facts.runs.untrusted)
     dead = [f"run {run_id}, {count} resources" for run_id, count in facts.runs.dead.items()]
     found = [*dead, *(f"folder {folder}" for folder in facts.runs.lost_folders)]
     return warning("; ".join(found), "benchbox clean") if found else ok("none")
