@@ -1,6 +1,7 @@
 """What a run leaves on disk: written safely, read strictly, found by name."""
 
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from benchbox.errors import RecordError
+from benchbox.errors import RecordError, TrustError
 from benchbox.record import (
     FORMAT_VERSION,
     AbandonedCell,
@@ -29,10 +30,12 @@ from benchbox.record import (
     last_whole_round,
     list_runs,
     new_run_id,
+    open_interrupted,
     read_manifest,
     read_samples,
     write_manifest,
 )
+from tests.foreign import STRANGER, seems
 
 RUN = "startup-20260102T030405Z-0a1b"
 
@@ -413,3 +416,80 @@ def test_writing_leaks_no_descriptor(folder: RunFolder) -> None:
         write_manifest(folder, manifest())
         read_samples(folder)
     assert open_descriptors() == before
+
+
+# --- going on with a run ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["", "link", "up"])
+def test_a_run_is_gone_on_with_in_its_own_folder(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However its path is written."""
+    folder = create(tmp_path / "results", manifest()).path
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    found, read = open_interrupted({"": folder, "link": tmp_path / "link", "up": Path("../.", RUN)}[given])
+    assert (found, read.run_id) == (RunFolder(folder, RUN), RUN)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "samples.jsonl", "."])
+@pytest.mark.parametrize("mark", [{"owner": STRANGER}, {"mode": 0o777}])
+def test_a_run_that_another_user_could_have_written_is_not_gone_on_with(
+    name: str, mark: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands would run with the rights of who goes on with it. It may be shown."""
+    folder = create(tmp_path / "results", manifest()).path
+    seems(monkeypatch, folder / name, **mark)
+    with pytest.raises(TrustError, match=r"the record .* is not to be trusted"):
+        open_interrupted(folder)
+    assert read_manifest(folder).run_id == RUN
+
+
+@pytest.mark.parametrize("run_id", ["../startup-20260102T030405Z-0a1b", "startup-20260102T030405Z-ffff", "/etc", ""])
+def test_a_run_that_says_it_is_another_is_not_gone_on_with(run_id: str, tmp_path: Path) -> None:
+    """Its samples would go where that name leads."""
+    folder = create(tmp_path, manifest()).path
+    write_manifest(RunFolder(folder, RUN), manifest(run_id))
+    with pytest.raises(RecordError, match="its folder is called"):
+        open_interrupted(folder)
+
+
+def test_a_folder_that_is_not_called_as_runs_are_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Though its manifest says the same."""
+    (tmp_path / "x").mkdir()
+    write_manifest(RunFolder(tmp_path / "x", "x"), manifest("x"))
+    with pytest.raises(RecordError, match="its folder is called"):
+        open_interrupted(tmp_path / "x")
+
+
+@pytest.mark.parametrize("mark", [{"owner": STRANGER}, {"mode": 0o777}])
+@pytest.mark.parametrize("place", ["results", "."])
+def test_no_run_is_written_where_another_user_could_redirect_it(
+    place: str, mark: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into a folder of somebody else, or below one; another folder is the remedy."""
+    (tmp_path / "results").mkdir()
+    seems(monkeypatch, tmp_path / place, **mark)
+    with pytest.raises(TrustError) as caught:
+        check_writable(tmp_path / "results")
+    assert "--results" in str(caught.value.hint)
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_a_run_may_lie_in_a_sticky_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As /tmp: others can add to it, not take a run's place."""
+    seems(monkeypatch, tmp_path, mode=0o1777)
+    check_writable(tmp_path)
+
+
+def test_what_a_run_writes_is_not_opened_to_others_by_the_umask(tmp_path: Path) -> None:
+    """Neither its folder nor the files in it: they could not be gone on with."""
+    before = os.umask(0)
+    try:
+        folder = create(tmp_path / "a/results", manifest())
+        with SampleWriter(folder) as writer:
+            writer.append(sample())
+        drop_after_round(folder, 1)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o022 for path in (tmp_path / "a").rglob("*")} == {0}
+    assert open_interrupted(folder.path)[0] == folder

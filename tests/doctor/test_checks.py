@@ -124,6 +124,8 @@ def test_every_check_has_a_name_of_its_own_and_one_sentence_of_reason() -> None:
         ("noise.throttling", noise({"throttled.quota_share": 0.1}), "warning", "CPU quota", "outside of that cgroup"),
         ("noise.processes", busy(Busy(5, "cc1", 0.98)), "warning", "cc1 (5) 98 %", "taskset -acp 0-6 5"),
         ("runs.lock", replace(PERFECT, runs=Runs("run x")), "blocker", "held by run x", "wait for its end"),
+        ("runs.lock", replace(PERFECT, runs=Runs(others=(7, 8))), "warning", "process 7, process 8", "wait"),
+        ("runs.leftovers", replace(PERFECT, runs=Runs(untrusted=("/s is", "set X"))), "blocker", "/s is", "set X"),
         ("runs.leftovers", replace(PERFECT, runs=Runs(dead={"x": 2})), "warning", "run x, 2 res", "benchbox clean"),
         ("disk.cache", place("cache", fs_type="fuse.sshfs"), "warning", "over a network", "set BENCHBOX_CACHE"),
         ("disk.cache", place("cache", fs_type="tmpfs"), "info", "in memory", None),

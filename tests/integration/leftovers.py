@@ -82,9 +82,9 @@ def below_us() -> Iterator[str]:
 
 
 def folders() -> Iterator[str]:
-    """Yield what stands where benchbox keeps the state of its runs and their scratch files."""
+    """Yield what stands where benchbox keeps the state of its runs and their scratch files, the lock excepted."""
     for folder, pattern in ((state_folder(), "*"), (cache_folder() / "scratch", "*"), (_LOCK.parent, "benchbox*")):
-        yield from map(str, folder.glob(pattern))
+        yield from (str(path) for path in folder.glob(pattern) if path.name != "lock")  # which stays, open to its owner
 
 
 def descriptors() -> Iterator[str]:

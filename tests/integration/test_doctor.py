@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -19,12 +18,12 @@ from benchbox.linux.ledger import FILE_NAME, Header, Ledger
 from benchbox.model import Availability, EnvironmentSpec
 from benchbox.supervisor.lock import host_lock
 from benchbox.virt import boot_sector
-from tests.integration import runs
+from tests.integration import runs, strangers
 
 pytestmark = pytest.mark.integration
 Need = Callable[[str, Availability], None]
 
-_NOBODY = 65534
+_DEAD = "dddddddd"
 _QUICK_S = 2.0
 _SYSCTLS = ("kernel", "vm", "user", "net/core")
 _KERNEL_FILES = ("sys/devices/system/cpu", "sys/devices/system/clocksource", "sys/kernel/mm")
@@ -87,7 +86,7 @@ def test_the_cache_is_only_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     before = tree(tmp_path)
     doctor(tmp_path)
     assert tree(tmp_path) == before
-    assert (state / "dead" / FILE_NAME).exists()
+    assert (state / _DEAD / FILE_NAME).exists()
 
 
 def test_it_works_where_nothing_can_be_written(tmp_path: Path) -> None:
@@ -152,10 +151,11 @@ def test_a_run_that_holds_the_host_blocks(tmp_path: Path) -> None:
 def dead_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Leave the ledger of a run that died, and return the state folder."""
     state = folder / "benchbox-state"
-    (state / "dead").mkdir(parents=True)
-    book = Ledger(state / "dead" / FILE_NAME)
+    (state / _DEAD).mkdir(mode=0o700, parents=True)
+    state.chmod(0o700)
+    book = Ledger(state / _DEAD / FILE_NAME)
     book.begin(Header("startup-dead", 1, "2026-01-02T03:04:05+00:00"))
-    book.record("folder", str(state / "benchbox-nothing"))
+    book.record("folder", str(state / _DEAD / "nothing"))
     book.close()
     monkeypatch.setenv("BENCHBOX_STATE", str(state))
     return state
@@ -191,20 +191,14 @@ def test_a_busy_process_is_named(tmp_path: Path) -> None:
 
 def test_an_ordinary_user_gets_findings(tmp_path: Path, need: Need) -> None:
     """No right, no home, no readable cache: whatever is missing is said, and nothing is an error."""
-    command = [sys.executable, "-m", "benchbox.cli", "doctor", "--json"]
-    drop = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
-    need("setpriv", _runs_as_nobody([*drop, sys.executable, "-c", "import benchbox.cli"]))
-    done = subprocess.run([*drop, *command], capture_output=True, text=True, check=False, cwd="/", env=_homeless())
+    need("container", Availability(strangers.missing() is None, strangers.missing(), "run as root"))
+    command = strangers.as_nobody(sys.executable, "-m", "benchbox.cli", "doctor", "--json")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env=_homeless())
     assert "Traceback" not in done.stderr
     report = json.loads(done.stdout)
     assert done.returncode == (2 if report["blocked"] else 0)
     assert found(report, "disk.results")["severity"] == "blocker"
     assert found(report, "environment.native")["fix"]
-
-
-def _runs_as_nobody(argv: list[str]) -> Availability:
-    ready = shutil.which("setpriv") and subprocess.run(argv, capture_output=True, cwd="/", check=False).returncode == 0
-    return Availability.yes() if ready else Availability.no("nobody cannot run this Python", "move it out of /root")
 
 
 def _homeless() -> dict[str, str]:

@@ -6,6 +6,7 @@ Real ones are in ``test_environments.py``, which holds every environment to the 
 import contextlib
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -22,8 +23,9 @@ from benchbox.environments import environment, oci
 from benchbox.environments.docker import socket_path
 from benchbox.environments.engine_api import Engine
 from benchbox.errors import UnavailableError
-from benchbox.linux import cgroups, ledger, links, mounts, nest
+from benchbox.linux import cgroups, links, mounts, nest
 from benchbox.linux.links import Links
+from benchbox.linux.state import make_state_folder
 from benchbox.model import (
     OUTPUT_TAIL_BYTES,
     Availability,
@@ -35,6 +37,7 @@ from benchbox.model import (
     Resources,
 )
 from benchbox.supervisor import cleanup
+from benchbox.supervisor.place import place_of
 from tests.environments.daemons import Answer, Daemon, daemon, hang, raw, says
 from tests.integration import runs
 from tests.integration.sessions import linked_session, output, run, session, shell
@@ -311,23 +314,22 @@ def test_a_hundred_megabytes_of_output_are_kept_from_their_end(
 
 KILLED: Final = """
 import os, signal, sys, time
-from pathlib import Path
 from benchbox import images
 from benchbox.environments import environment
 from benchbox.linux.ledger import Ledger
 from benchbox.linux.links import Links
 from benchbox.model import Command, EnvironmentSpec, Resources, Workspace
-kind, folder, name, link = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4]
-book = Ledger(folder / "ledger.jsonl")
+from benchbox.supervisor.place import place_of
+kind, link, place = sys.argv[1], sys.argv[3], place_of(sys.argv[2])
+name, book = place.cgroup_name, Ledger(place.runtime / "ledger.jsonl")
 cpus = tuple(sorted(os.sched_getaffinity(0)))
-place = Workspace("r", folder / "scratch", folder / "runtime", name, cpus[-1:], cpus[:1], book, Links())
+workspace = Workspace("r", place.scratch, place.runtime, name, cpus[-1:], cpus[:1], book, Links())
 from benchbox.linux import cgroups
 for root in cgroups.detect().roots():
     book.record("cgroup", str(root / name))
-book.record("folder", str(folder / "scratch"))
-book.record("folder", str(folder / "runtime"))
+book.record("folder", str(place.scratch))
 spec = EnvironmentSpec(kind, kind, {"link": link})
-with environment(kind).open(spec, images.open_image("minimal"), Resources(), place) as opened:
+with environment(kind).open(spec, images.open_image("minimal"), Resources(), workspace) as opened:
     command = Command(("/bin/busybox", "sh", "-c", "/bin/ready; exec busybox sleep 100"), stays=True)
     assert opened.start(command).ready()
     print("ready", flush=True)
@@ -338,14 +340,17 @@ with environment(kind).open(spec, images.open_image("minimal"), Resources(), pla
 @pytest.mark.parametrize("link", ["none", "bridge"])
 @pytest.mark.parametrize("kind", ["oci", "docker"])
 def test_a_worker_that_is_killed_leaves_nothing_that_the_ledger_does_not_name(
-    kind: str, link: str, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, link: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """Not a process, a container, a group in any hierarchy; the container ran until then."""
     request.getfixturevalue({"oci": "runc", "docker": "docker"}[kind])
-    folder, name = tmp_path / "benchbox-run", f"benchbox-test-{os.getpid()}"
-    for sub in ("scratch", "runtime"):
-        (folder / sub).mkdir(parents=True)
-    words = [sys.executable, "-c", KILLED, kind, str(folder), name, link]
+    monkeypatch.setenv("BENCHBOX_STATE", str(tmp_path / "state"))
+    make_state_folder()
+    place = place_of(secrets.token_hex(4))
+    name = place.cgroup_name
+    for folder in (place.runtime, place.scratch):
+        folder.mkdir(mode=0o700, parents=True)
+    words = [sys.executable, "-c", KILLED, kind, place.token, link]
     worker = subprocess.Popen(words, stdout=subprocess.PIPE)
     assert worker.stdout and worker.stdout.readline() == b"ready\n"
     groups = [path for root in cgroups.detect().roots() for path in (root / name).glob(f"{kind}-*/box")]
@@ -357,9 +362,10 @@ def test_a_worker_that_is_killed_leaves_nothing_that_the_ledger_does_not_name(
     holding = [group for group in groups if group.parent.name == "docker-holder"]
     assert bool(holding) is ((kind, link) == ("docker", "bridge"))
     runs.eventually(lambda: not any(map(cgroups.processes, holding)))
-    cleaned = cleanup.clean_entries("r", ledger.read(folder / "ledger.jsonl")[1])
+    (cleaned,) = cleanup.clean_dead_runs()
     assert cleaned.remaining == ()
-    assert any(line.startswith(kind) for line in cleaned.removed)
+    left = {"oci": f"folder {place.runtime}/oci-oci", "docker": f"docker {socket_path(None)} {name}"}[kind]
+    assert left in cleaned.removed
     if kind == "docker":
         assert Engine(socket_path(None)).containers(name) == []
 

@@ -199,8 +199,9 @@ def test_a_holder_that_proc_hides_is_believed_while_its_number_is_there(
 
 def test_measuring_processes_of_other_users_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of this user and of root are no others."""
-    words = [sys.executable, "-c", "import sys; sys.stdin.read()", "benchbox.worker"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE) as process:
+    words = ["sh", "-c", "echo begun; read end", "benchbox.worker"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline() == b"begun\n"
         assert process.pid not in lock.others()
         real = Path.stat
 
