@@ -231,7 +231,7 @@ def check_writable(results: Path) -> None:
     Raises RecordError; TrustError where another user could put something in the place of a run's folder.
     """
     probe = results / f".writable-{os.getpid()}"
-    refuse_foreign(probe)
+    refuse_foreign(results)
     try:
         make_folder(results, 0o755)
         probe.mkdir()
@@ -240,9 +240,9 @@ def check_writable(results: Path) -> None:
         raise _unwritable(results, error) from error
 
 
-def refuse_foreign(path: Path) -> None:
-    """Raise TrustError where ``path`` in a folder of runs is, or could become, another user's work."""
-    trust.require(path, "results folder", "choose a folder of yours with --results DIR")
+def refuse_foreign(results: Path) -> None:
+    """Raise TrustError where another user could put something in the place of a run that is written there."""
+    trust.require(results, "results folder", "choose a folder of yours with --results DIR", shared=True)
 
 
 def create(results: Path, manifest: Manifest) -> RunFolder:

@@ -257,7 +257,7 @@ def _named(pid: int, share: float, cpus: set[int]) -> Busy | None:
 
 def _places(results: Path) -> dict[str, Place]:
     def in_results() -> Path:
-        record.refuse_foreign(results / "a-run")
+        record.refuse_foreign(results)
         return results
 
     found = {"cache": cache_folder, "scratch": lambda: cache_folder("scratch"), "results": in_results}

@@ -33,25 +33,26 @@ class Doubt:
     fix: str | None = None
 
 
-def require(path: Path, what: str, remedy: str, *, private: bool = False) -> Path:
+def require(path: Path, what: str, remedy: str, *, private: bool = False, shared: bool = False) -> Path:
     """Return ``path``, absolute; ``what`` it is in words. Raises TrustError with ``remedy`` if there is a ``doubt``."""
     path = path.absolute()
-    if found := doubt(path, private=private):
+    if found := doubt(path, private=private, shared=shared):
         where = "it" if found.place == path else str(found.place)
         hint = f"{remedy}, or, if nobody has put anything there: {found.fix}" if found.fix else remedy
         raise TrustError(f"the {what} {path} is not to be trusted: {where} {found.reason}", hint=hint)
     return path
 
 
-def doubt(path: Path, *, private: bool = False) -> Doubt | None:
+def doubt(path: Path, *, private: bool = False, shared: bool = False) -> Doubt | None:
     """Return why what is at ``path`` could be another user's work; None if it could not be, or is not there yet.
 
-    ``private``: it must be this very user's, no link, and others may neither write nor list it.
+    ``private``: it must be this very user's, no link, and others may neither write nor list it. ``shared``: others may
+    add to the folder as they may to /tmp; what benchbox itself makes there is safe from them.
     """
     trusted, hidden = owners(), _hidden_owner()
     try:
         for place, status, last in _way(path.absolute()):
-            found = judge(place, status, trusted if last else trusted | hidden, last=last)
+            found = judge(place, status, trusted if last else trusted | hidden, last=last and not shared)
             found = found or (_not_private(place, status) if private and last else None)
             if found:
                 return found

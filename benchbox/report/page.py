@@ -122,7 +122,9 @@ def _write_whole(out: Path, text: str) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        draft.write_text(text, encoding="utf-8")
+        draft.unlink(missing_ok=True)
+        with draft.open("x", encoding="utf-8") as file:  # a link that somebody has put there is not followed
+            file.write(text)
         draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)

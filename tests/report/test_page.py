@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -276,6 +277,18 @@ def test_write_page_reads_a_run_and_makes_the_folder(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", manifest(), samples())
     out = write_page(folder, tmp_path / "reports" / "run.html")
     assert out.read_text(encoding="utf-8") == render_page(manifest(), samples())
+
+
+def test_a_page_is_not_written_through_a_link(tmp_path: Path) -> None:
+    """Whoever may write into the folder of pages could have put one where the draft is made."""
+    folder = write_run(tmp_path / "run", manifest(), samples())
+    precious = tmp_path / "precious"
+    precious.write_text("as it was")
+    (tmp_path / f".run.html.{os.getpid()}").symlink_to(precious)
+    out = write_page(folder, tmp_path / "run.html")
+    assert precious.read_text() == "as it was"
+    assert not out.is_symlink() and out.read_text().startswith("<!")
+    assert list(tmp_path.glob(".run*")) == []
 
 
 def test_a_page_that_cannot_be_written_is_an_error_with_its_path(tmp_path: Path) -> None:
