@@ -69,7 +69,7 @@ def _clean(place: Place, entry: Entry) -> bool:
         return _remove_group(place, entry)
     if entry.kind in ("folder", "libvirt"):
         return _remove_folder(place, entry)
-    raise ValueError("no such kind of resource")
+    raise ValueError(f"no such kind of resource; if it is gone or was never there, remove {place.runtime}")
 
 
 def _remove_group(place: Place, entry: Entry) -> bool:

@@ -15,6 +15,7 @@ from benchbox.errors import EnvironmentFailure, ImageError
 from benchbox.images import debian, debian_start, distribution, inventory, own, tree
 from benchbox.images.distribution import Source
 from benchbox.images.tree import Entry, character_device, file, folder, link
+from benchbox.linux import trust
 from benchbox.linux.processes import Completed
 
 #: The beginning of what ``apt-config dump`` of apt 2.6 prints on a host with a proxy, and some of its other lines.
@@ -196,6 +197,8 @@ class Bootstrap:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bootstrap:
     """A host where mmdebstrap works, with an empty cache."""
     monkeypatch.setenv("BENCHBOX_CACHE", str(tmp_path / "cache"))
+    believed = trust.owners()
+    monkeypatch.setattr(trust, "owners", lambda: believed)  # whoever is played, the cache is this user's
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == "mmdebstrap" else None)
     monkeypatch.setattr(distribution, "suite_of", lambda text: "bookworm")
