@@ -56,7 +56,7 @@ class Run:
     def __post_init__(self) -> None:
         keys = {"rounds": self.rounds, "environments": [self.environment], "workloads": ["startup"]}
         (self.folder / "endurance.yaml").write_text(json.dumps({"name": "endurance", **keys}))
-        self.state.mkdir()
+        self.state.mkdir(mode=0o700)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchbox.cli", "run", "--quiet", "endurance.yaml"],
             cwd=self.folder,
