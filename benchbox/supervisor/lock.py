@@ -23,6 +23,7 @@ from benchbox.linux.state import make_folder, make_state_folder, state_folder
 #: Root's, whatever BENCHBOX_STATE says: there is one for the host. All may enter it, nobody else may list it.
 _HOST_FOLDER: Final = Path("/run/benchbox")
 _HOST_FOLDER_MODE: Final = 0o711
+_ROOT_S_OWN: Final = "it must be root's own; in a user namespace run benchbox as an ordinary user of it"
 _LOCK: Final = "lock"
 _HOLDER: Final = "holder"
 #: What every measuring process has in its command line.
@@ -101,11 +102,11 @@ def _made_folder() -> Path:
             raise EnvironmentFailure(message, hint="set BENCHBOX_STATE to a folder of yours") from error
     try:
         make_folder(_HOST_FOLDER, _HOST_FOLDER_MODE)
-        trust.require(_HOST_FOLDER, "folder of the host's lock", "give it to root: nobody else may have put it there")
+        trust.require(_HOST_FOLDER, "folder of the host's lock", _ROOT_S_OWN)
         _HOST_FOLDER.chmod(_HOST_FOLDER_MODE)
     except OSError as error:
         message = f"{_HOST_FOLDER}: no place for the host's lock: {error.strerror}"
-        raise EnvironmentFailure(message, hint="make /run writable for root") from error
+        raise EnvironmentFailure(message, hint=_ROOT_S_OWN) from error
     return _HOST_FOLDER
 
 

@@ -168,3 +168,31 @@ def test_a_private_folder_is_no_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("real")
     found = trust.doubt(tmp_path / "link", private=True)
     assert found and found.reason == "is a link"
+
+
+def test_in_a_user_namespace_who_is_hidden_may_own_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There / and /home belong to nobody that has a number; what they lead to must be this user's all the same."""
+    folder = tmp_path / "a/b"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(trust, "_hidden_owner", lambda: frozenset({STRANGER}))
+    seems(monkeypatch, tmp_path / "a", owner=STRANGER)
+    assert trust.doubt(folder) is None
+    assert trust.doubt(tmp_path / "a")
+
+
+def test_an_access_list_is_not_taken_for_a_group_of_one_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom it lets in stands behind the group's bit."""
+    monkeypatch.setattr(grp, "getgrgid", lambda group: SimpleNamespace(gr_mem=[]))
+    monkeypatch.setattr(pwd, "getpwall", list)
+    assert judged(stat.S_IFDIR | 0o775) is None
+    monkeypatch.setattr(os, "listxattr", lambda path: ["system.posix_acl_access"])
+    assert judged(stat.S_IFDIR | 0o775) == "can be written by others (mode 0775)"
+
+
+def test_a_shared_folder_may_be_added_to_as_the_temporary_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is sticky; else what is made there can be taken away."""
+    seems(monkeypatch, tmp_path, mode=0o1777)
+    assert trust.doubt(tmp_path)
+    assert trust.doubt(tmp_path, shared=True) is None
+    seems(monkeypatch, tmp_path, mode=0o777)
+    assert trust.doubt(tmp_path, shared=True)
