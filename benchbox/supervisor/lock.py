@@ -24,6 +24,7 @@ from benchbox.linux.state import make_folder, make_state_folder, state_folder
 _HOST_FOLDER: Final = Path("/run/benchbox")
 _HOST_FOLDER_MODE: Final = 0o711
 _ROOT_S_OWN: Final = "it must be root's own; in a user namespace run benchbox as an ordinary user of it"
+_CHOOSE: Final = "set BENCHBOX_STATE to a folder of yours"
 _LOCK: Final = "lock"
 _HOLDER: Final = "holder"
 #: What every measuring process has in its command line.
@@ -35,18 +36,12 @@ def host_lock() -> Iterator[None]:
     """Hold this host. Raises LockError that says who does; EnvironmentFailure, TrustError: no place for the lock."""
     if not _is_root() and (pid := _pid_in(_HOST_FOLDER)):
         raise _refusal(f"{_described(pid)}, of root")
-    folder = _made_folder()
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    folder = _root_s_folder() if _is_root() else _user_s_folder()
+    descriptor = _opened(folder / _LOCK)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _refusal(describe_holder()) from error
-        _tell(folder / _HOLDER)
-        try:
+        _take(descriptor)
+        with _told(folder / _HOLDER):
             yield
-        finally:
-            (folder / _HOLDER).unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 
@@ -92,30 +87,56 @@ def _is_root() -> bool:
     return os.geteuid() == 0
 
 
-def _made_folder() -> Path:
-    """Return the folder of this user's lock, made where it is missing. Raises EnvironmentFailure, TrustError."""
-    if not _is_root():
-        try:
-            return make_state_folder()
-        except OSError as error:
-            message = f"no place for the lock: {error.filename}: {error.strerror}"
-            raise EnvironmentFailure(message, hint="set BENCHBOX_STATE to a folder of yours") from error
+def _user_s_folder() -> Path:
+    try:
+        return make_state_folder()
+    except OSError as error:
+        raise _no_place(error, _CHOOSE) from error
+
+
+def _root_s_folder() -> Path:
     try:
         make_folder(_HOST_FOLDER, _HOST_FOLDER_MODE)
         trust.require(_HOST_FOLDER, "folder of the host's lock", _ROOT_S_OWN)
         _HOST_FOLDER.chmod(_HOST_FOLDER_MODE)
     except OSError as error:
-        message = f"{_HOST_FOLDER}: no place for the host's lock: {error.strerror}"
-        raise EnvironmentFailure(message, hint=_ROOT_S_OWN) from error
+        raise _no_place(error, _ROOT_S_OWN) from error
     return _HOST_FOLDER
 
 
-def _tell(path: Path) -> None:
-    """Write down for others who holds the lock; they may read it whatever the umask is."""
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise _no_place(error, _ROOT_S_OWN if _is_root() else _CHOOSE) from error
+
+
+def _take(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise _refusal(describe_holder()) from error
+
+
+def _no_place(error: OSError, hint: str) -> EnvironmentFailure:
+    return EnvironmentFailure(f"no place for the host's lock: {error.filename}: {error.strerror}", hint=hint)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Have it written down who holds the lock; others may read it whatever the umask is.
+
+    Where there is no space for that nobody is told, and the lock holds all the same.
+    """
     new = path.with_name(f".{path.name}")
-    new.write_text(f"{os.getpid()} {processes.start_time(os.getpid())}\n")
-    new.chmod(0o644)
-    new.replace(path)
+    with contextlib.suppress(OSError):
+        new.write_text(f"{os.getpid()} {processes.start_time(os.getpid())}\n")
+        new.chmod(0o644)
+        new.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _pid_in(folder: Path) -> int | None:

@@ -212,3 +212,25 @@ def test_measuring_processes_of_other_users_are_seen(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(Path, "stat", stat)
         assert process.pid in lock.others()
         process.kill()
+
+
+@pytest.mark.parametrize("user", ["root", "user"])
+def test_a_lock_that_cannot_be_opened_is_an_error_with_a_next_step(
+    user: str, host: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a folder is in its place."""
+    play(monkeypatch, user)
+    folder = host if user == "root" else tmp_path / "state"
+    (folder / "lock").mkdir(parents=True)
+    with (
+        pytest.raises(EnvironmentFailure, match=r"no place for the host's lock: .*/lock: ") as caught,
+        lock.host_lock(),
+    ):
+        pass
+    assert caught.value.hint
+
+
+def test_what_goes_wrong_under_the_lock_is_not_taken_for_another_s() -> None:
+    """Not even where it is an error that the lock itself could have met."""
+    with pytest.raises(BlockingIOError), lock.host_lock():
+        raise BlockingIOError
