@@ -223,7 +223,7 @@ def test_a_lock_that_cannot_be_opened_is_an_error_with_a_next_step(
     folder = host if user == "root" else tmp_path / "state"
     (folder / "lock").mkdir(parents=True)
     with (
-        pytest.raises(EnvironmentFailure, match=r"no place for the host's lock: .*/lock: ") as caught,
+        pytest.raises(EnvironmentFailure, match=r"no place for the host's lock: .*/lock") as caught,
         lock.host_lock(),
     ):
         pass
