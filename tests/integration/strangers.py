@@ -1,6 +1,7 @@
 """Another user of this host: a process of nobody's, and what belongs to nobody."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -14,15 +15,26 @@ import benchbox
 from tests.foreign import STRANGER
 
 _DROP: Final = ("setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups", "--")
-#: Puts a folder where it is although one on the way is closed to others, seen by this command only.
+#: ``$1`` is closed to others: for this command alone it is another folder, with only the next ``$2`` words in it.
 _OPEN: Final = """
 set -e
 mount --make-rprivate /
-closed=$1 inside=$2 aside=$(mktemp -d); shift 2
-mount --rbind "$inside" "$aside"
+closed=$1 count=$2 aside=$(mktemp -d); shift 2
+mount -t tmpfs none "$aside"
+number=0
+for path; do
+    [ $number -lt $count ] || break
+    mkdir "$aside/$number"
+    mount --rbind "$path" "$aside/$number"
+    number=$((number + 1))
+done
 mount -t tmpfs -o mode=755 none "$closed"
-mkdir -p "$inside"
-mount --rbind "$aside" "$inside"
+number=0
+while [ $number -lt $count ]; do
+    mkdir -p "$1"
+    mount --rbind "$aside/$number" "$1"
+    number=$((number + 1)); shift
+done
 umount -l "$aside"
 rmdir "$aside"
 exec "$@"
@@ -57,12 +69,15 @@ def benchbox_as_nobody(folder: Path, *words: str | Path, state: str | None = "st
 
 def as_nobody(*argv: str) -> list[str]:
     """Return a command that runs ``argv`` as nobody, who can reach this Python and the package wherever they are."""
-    words: list[str] = []
+    needed: dict[Path, list[str]] = {}
     for path in {Path(sys.prefix), Path(sys.base_prefix).resolve(), Path(benchbox.__file__).parent}:
-        closed = next((each for each in reversed(path.parents) if not each.stat().st_mode & 0o001), None)
-        if closed:
-            words += ["unshare", "--mount", "sh", "-c", _OPEN, "sh", str(closed), str(path)]
-    return [*words, *_DROP, *argv]
+        if closed := next((each for each in reversed(path.parents) if not each.stat().st_mode & 0o001), None):
+            needed.setdefault(closed, []).append(str(path))
+    words = [
+        ("unshare", "--mount", "sh", "-c", _OPEN, "sh", str(closed), str(len(inside)), *inside)
+        for closed, inside in needed.items()
+    ]
+    return [*itertools.chain(*words), *_DROP, *argv]
 
 
 def missing() -> str | None:
