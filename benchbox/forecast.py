@@ -11,7 +11,7 @@ from benchbox.foreign import plain
 from benchbox.model import EnvironmentSpec
 from benchbox.scenario import PARALLEL, SMALLER, Cell, Scenario, cells, planned_order, too_large
 from benchbox.units import format_duration, format_size
-from benchbox.workloads import TABLE
+from benchbox.workloads import SERVING, TABLE
 
 #: What a sample takes where nothing has been measured here yet, in s. A guest's is that of emulation, the slower case.
 _TYPICAL_S: Final[Mapping[str, float]] = {
@@ -38,7 +38,7 @@ class EnvironmentForecast:
 
 @dataclass(frozen=True)
 class Forecast:
-    """See the module. ``duration_s`` rests on ``duration_basis``."""
+    """See the module. ``duration_s`` rests on ``duration_basis``; ``with_client`` are workloads that have one."""
 
     name: str
     image: str
@@ -50,6 +50,7 @@ class Forecast:
     duration_s: float
     duration_basis: str
     environments: tuple[EnvironmentForecast, ...]
+    with_client: tuple[str, ...]
     record_bytes: int
     cache_bytes: int
     cache_missing_bytes: int
@@ -78,6 +79,7 @@ def forecast(scenario: Scenario, results: Path, required: Sequence[str] = ()) ->
         + 0.015 * len(measured) * scenario.rounds,
         _basis(len(known), len(measured)),
         offers,
+        tuple(sorted({spec.name for spec in scenario.workloads if spec.name in SERVING})),
         _SAMPLE_BYTES * len(planned) * (scenario.rounds + 1),
         cached,
         0 if cached else _FIRST_TIME_BYTES,
@@ -146,6 +148,7 @@ def as_text(found: Forecast, *, brief: bool = False) -> str:
     lines += [f"  image     {found.image}"]
     lines += [f"  time      about {format_duration(found.duration_s)} ({found.duration_basis})"]
     lines += [f"  start     {_start(found)}"]
+    lines += [f"  client    {_client(found)}"] if found.with_client else []
     lines += [f"  record    about {format_size(found.record_bytes)}"]
     lines += [f"  cache     {format_size(found.cache_bytes)} there" + _missing(found.cache_missing_bytes)]
     lines += ["environments"] + [_environment_line(item) for item in found.environments]
@@ -164,6 +167,11 @@ def _start(found: Forecast) -> str:
     }
     counts = ", ".join(map(str, found.parallel))
     return caches[found.cache] + ("" if found.parallel == (1,) else f"; at once: {counts}")
+
+
+def _client(found: Forecast) -> str:
+    """Say where the programs of the image run that put load on servers."""
+    return f"from the image, in a container of its own beside any environment: {', '.join(found.with_client)}"
 
 
 def _missing(size_bytes: int) -> str:

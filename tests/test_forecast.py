@@ -1,8 +1,10 @@
 """How long a run takes, where nothing was measured yet."""
 
+from pathlib import Path
+
 import pytest
 
-from benchbox.forecast import rough_s
+from benchbox.forecast import as_text, forecast, rough_s
 from benchbox.scenario import Cell, cells, loads
 
 
@@ -31,3 +33,15 @@ def test_what_stays_for_a_while_is_waited_for_once() -> None:
 def test_a_foreign_workload_without_a_duration_is_its_start() -> None:
     """Its parameters mean what it likes."""
     assert rough_s(Cell("native/x", "native", "x", {"seconds": "many"}), "native") == rough("startup")[0]
+
+
+def said(workloads: str, folder: Path) -> str:
+    text = f"name: x\nenvironments: [{{kind: container, link: bridge}}]\nimage: debian\nworkloads: [{workloads}]\n"
+    return as_text(forecast(loads(text, "x.yaml"), folder))
+
+
+def test_a_forecast_says_where_clients_run(tmp_path: Path) -> None:
+    """Programs of the image run outside of the environment as well: in a container, for workloads that have one."""
+    line = "from the image, in a container of its own beside any environment: network-latency, redis-requests"
+    assert line in said("redis-requests, network-latency, startup", tmp_path)
+    assert "client" not in said("startup", tmp_path)

@@ -114,7 +114,7 @@ class Container:
     ) -> Iterator[Session]:
         options = Options(**spec.options)
         cpus = choose_cpus(resources, workspace)
-        layout, unlimited = _cgroups()
+        layout, unlimited = usable_cgroups()
         mems = cgroups.prepare(layout, workspace.cgroup_name)
         link = open_link(options.link, workspace)
         limits = cgroups.Limits() if "limits" in options.without else instance_limits(resources)
@@ -143,7 +143,7 @@ class Container:
             )  # fmt: skip
 
 
-def _cgroups() -> tuple[cgroups.Layout, str | None]:
+def usable_cgroups() -> tuple[cgroups.Layout, str | None]:
     """Return where cgroups can be made, and why there are none where an ordinary user may make none."""
     layout = cgroups.detect()
     offer = cgroups.availability(layout, _LIMITED)

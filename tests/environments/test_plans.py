@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from benchbox.environments import container, native, vm
-from benchbox.environments.clients import client_cpu
+from benchbox.environments.clients import client_cpu, client_plan
 from benchbox.environments.container import KEPT_CAPABILITIES, PARTS, Options, Part, container_plan
 from benchbox.environments.linked import linked_plan
 from benchbox.environments.native import native_plan
@@ -286,3 +286,24 @@ def test_the_client_has_a_cpu_that_no_environment_uses() -> None:
     assert client_cpu((2, 3), (0, 1)) == 1
     assert client_cpu((1,), (0, 1)) == 0
     assert client_cpu((0,), (0,)) == 0
+
+
+BRIDGE = Link("bridge", "veth", "198.18.0.2", namespace=9, client=10)
+
+
+def test_a_client_is_held_as_a_container_is() -> None:
+    """Whatever it asks; its root is the image read-only, its network the client's end of the link."""
+    prepared = replace(PREPARED, seccomp_fd=8)
+    plan, held = client_plan(COMMAND, prepared, GROUPS, (3,), BRIDGE), in_container(prepared, root="bind")
+    different = {field.name for field in fields(LaunchPlan) if getattr(plan, field.name) != getattr(held, field.name)}
+    assert different == {"cpus", "namespaces", "loopback", "network_fd", "signals_ready"}
+    assert set(held.namespaces) - set(plan.namespaces) == {"net"}
+    assert plan.network_fd == BRIDGE.client
+
+
+def test_a_client_beside_the_host_s_loopback_shares_nothing_else_of_it() -> None:
+    """There is no namespace to join: all others are its own."""
+    plan = client_plan(COMMAND, PREPARED, GROUPS, (3,), links.HOST_LINK)
+    assert (plan.network_fd, plan.loopback) == (None, False)
+    assert set(plan.namespaces) == {"pid", "mount", "uts", "ipc", "cgroup"}
+    assert plan.capabilities == tuple(KEPT_CAPABILITIES.values())

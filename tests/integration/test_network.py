@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 from benchbox import images
-from benchbox.environments import environment
+from benchbox.environments import clients, container, environment
 from benchbox.errors import ImageError
 from benchbox.images import distribution
 from benchbox.linux import links, processes, syscalls
@@ -22,7 +23,7 @@ from benchbox.linux.links import Links
 from benchbox.model import Availability, EnvironmentSpec
 from benchbox.record import Sample
 from tests.conftest import skip_unless_available
-from tests.integration import runs
+from tests.integration import runs, sessions
 from tests.integration.launching import launch, reported
 
 pytestmark = pytest.mark.integration
@@ -297,6 +298,54 @@ def test_throughput_and_redis_in_a_guest(tmp_path: Path, debian: str) -> None:
         tmp_path, [GUEST], *workloads, image=debian, resources={"cpus": 1, "memory": "512MiB"}, timeout_s=120
     )
     assert {"network.throughput", "redis.rate"} <= set(throughput.metrics) | set(redis.metrics)
+
+
+#: As a server it listens for whoever asks. As a client it tries to get at the host, the ways that root natively has,
+#: and prints what it found.
+HOSTILE_CLIENT: Final = """#!/bin/busybox sh
+if [ "$1" = --server ]; then exec busybox nc -l -p 5201; fi
+for pid in /proc/[0-9]*; do echo x >"$pid/root/{outside}/taken"; done 2>/dev/null
+echo x >/usr/taken
+busybox kill -0 {victim} && echo victim-seen
+busybox grep -E "CapEff|NoNewPrivs|Seccomp:" /proc/self/status
+busybox ls -d /proc/[0-9]* | busybox wc -l
+"""
+
+
+@pytest.mark.parametrize("link", [CONTAINER, CONTAINER_HOST], ids=["bridge", "host"])
+def test_a_client_of_a_hostile_image_is_held_as_a_container_is(tmp_path: Path, link: dict[str, Any]) -> None:
+    """Where no environment is native, no program of the image runs natively: not as a client either."""
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    outside.mkdir()
+    shutil.copytree(images.open_image("minimal").root, root, symlinks=True)
+    client = root / "usr/bin/iperf3"
+    client.parent.mkdir(parents=True, exist_ok=True)
+    client.write_text(HOSTILE_CLIENT.format(outside=outside, victim=os.getpid()))
+    client.chmod(0o755)
+    data = {
+        "name": "hostile", "rounds": 1, "image": {"directory": str(root)}, "environments": [link],
+        "workloads": [{"name": "network-throughput", "seconds": 1}],
+    }  # fmt: skip
+    (tmp_path / "x.yaml").write_text(json.dumps(data))
+    runs.benchbox(tmp_path, "run", tmp_path / "x.yaml")  # what it prints is no JSON of iperf3
+    (sample,) = [sample for sample in runs.read(tmp_path)[1] if sample.round == 1]
+    assert list(outside.iterdir()) == [], sample.output_tail
+    kept = sum(1 << number for number in container.KEPT_CAPABILITIES.values())
+    said = sample.output_tail.split()
+    assert said[said.index("CapEff:") + 1] == f"{kept:016x}", sample.output_tail
+    assert said[said.index("NoNewPrivs:") + 1] == "1" and said[said.index("Seccomp:") + 1] == "2"
+    assert "victim-seen" not in said and int(said[-1]) < 5
+    assert "Read-only file system" in sample.output_tail
+
+
+def test_a_client_has_limits_of_its_own(tmp_path: Path) -> None:
+    """Of memory and of processes, beside its CPU: what an image's client takes, the host keeps."""
+    image = images.open_image("minimal")
+    with Links() as made, sessions.workspace(tmp_path, made) as place, clients.opened(image, place) as opened:
+        outcome = opened.start(sessions.shell("busybox cat /proc/self/cgroup"), made.veth()).wait()
+    assert outcome.status == "ok", (outcome.reason, outcome.output_tail)
+    assert outcome.applied["memory_bytes"] == clients.LIMITS.memory_bytes
+    assert outcome.applied["pids"] == clients.LIMITS.pids
 
 
 def own(part: str) -> int | None:
