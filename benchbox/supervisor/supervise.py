@@ -89,6 +89,7 @@ def _record_place(place: Place, book: ledger.Ledger) -> None:
         book.record("cgroup", str(root / place.cgroup_name))
     book.record("folder", str(place.scratch))
     try:
+        # Closed: whatever a workload leaves there, set-user-id files as well, is out of the reach of other users.
         make_cache_folder()
         make_cache_folder("scratch", mode=0o700)
         place.scratch.mkdir(0o700)
