@@ -54,7 +54,7 @@ def hand_made_root(image: Image, workspace: Workspace) -> Iterator[tuple[Path, P
         made.mkdir()
     mounts.bind(image.root, root, read_only=True)
     for name in ("proc", "sys", "dev"):
-        mounts.bind(Path("/", name), root / name)
+        mounts.bind(Path("/", name), root / name, devices=True)
     mounts.tmpfs(root / "tmp")
     mounts.bind(folder, root / "data")
     try:

@@ -66,8 +66,8 @@ def config(
     BENCHBOX_READY says inside; ``fifo`` is found inside as ``FIFO``, ``data`` as /data.
     """
     bound = [
-        {"destination": inside, "type": "bind", "source": str(source), "options": ["bind"]}
-        for inside, source in ((FIFO, fifo), (FOLDER, data))
+        {"destination": inside, "type": "bind", "source": str(source), "options": list(options)}
+        for inside, source, options in ((FIFO, fifo, ("bind",)), (FOLDER, data, ("bind", "nosuid", "nodev")))
         if source
     ]
     return {

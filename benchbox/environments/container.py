@@ -242,7 +242,7 @@ def _owner(prepared: Prepared) -> tuple[int, int] | None:
 def _mounts(prepared: Prepared, data: Path | None, *, hidden: bool) -> tuple[MountStep, ...]:
     devices = [MountStep("dev", "/dev")]
     if prepared.devices:
-        devices = [MountStep("bind", "/dev", prepared.devices), MountStep("tmpfs", "/dev/shm")]
+        devices = [MountStep("dev-bind", "/dev", prepared.devices), MountStep("tmpfs", "/dev/shm")]
     kernel = [MountStep("proc", "/proc"), MountStep("tmpfs", "/tmp"), MountStep("sys", "/sys")]
     hiding = [MountStep("mask", path) for path in prepared.masked]
     hiding += [MountStep("ro", path) for path in prepared.read_only]

@@ -154,7 +154,7 @@ class DataDisks:
         disk = self.source(name)
         folder, staged = disk.parent, disk.parent / "staged"
         self._workspace.ledger.record("folder", str(folder))
-        folder.mkdir(mode=0o755)  # QEMU may run as another user
+        folder.mkdir(mode=0o700)
         try:
             staged.mkdir()
             _copy(self._image_root, spec.copies, staged)

@@ -101,7 +101,7 @@ def bound_root(image_root: Path, target: Path) -> Iterator[Path]:
         mounts.bind(image_root, target, read_only=True)
         # Not what is mounted below them: every container that starts later has to copy each mount.
         for name in ("proc", "sys", "dev"):
-            mounts.bind(Path("/", name), target / name)
+            mounts.bind(Path("/", name), target / name, devices=True)
         mounts.tmpfs(target / "tmp")
         yield target
     finally:

@@ -12,7 +12,7 @@ from benchbox.units import format_cpu_list
 
 Namespace = Literal["pid", "mount", "uts", "ipc", "net", "cgroup", "user"]
 RootKind = Literal["host", "chroot", "root-bind", "root-ro-bind", "root-overlay"]
-MountKind = Literal["proc", "sys", "dev", "tmpfs", "bind", "ro-bind", "mask", "ro"]
+MountKind = Literal["proc", "sys", "dev", "tmpfs", "bind", "ro-bind", "dev-bind", "mask", "ro"]
 EndKind = Literal["exit", "signal", "timeout", "killed", "error"]
 
 #: The descriptor on which a command finds the way to say that it is ready.
@@ -34,7 +34,10 @@ HOST_ROOT: Final = Root("host", Path("/"))
 
 @dataclass(frozen=True)
 class MountStep:
-    """One mount inside the new root; ``source`` is a path outside it, for the two kinds of bind."""
+    """One mount inside the new root; ``source`` is a path outside it, for the kinds of bind.
+
+    Nothing below a bind gives a user (set-user-id) or a device, unless it is ``dev-bind``.
+    """
 
     kind: MountKind
     path: str

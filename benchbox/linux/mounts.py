@@ -12,6 +12,9 @@ from typing import Final
 from benchbox.errors import EnvironmentFailure, UnavailableError
 from benchbox.linux import removal, syscalls
 
+#: Of mounts below which no file gives a user or a device: what can be written to, and what holds images.
+GIVES_NOTHING: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV
+
 _private = False
 
 
@@ -37,13 +40,17 @@ def _hint(error: OSError) -> str:
     return "run as root"
 
 
-def bind(source: Path, target: Path, *, read_only: bool = False) -> None:
-    """Bind ``source`` onto ``target``, without what is mounted below it. Raises EnvironmentFailure."""
+def bind(source: Path, target: Path, *, read_only: bool = False, devices: bool = False) -> None:
+    """Bind ``source`` onto ``target``, without what is mounted below it. Raises EnvironmentFailure.
+
+    No file there gives a user (set-user-id) or a device, but for ``devices``.
+    """
+    flags = (0 if devices else GIVES_NOTHING) | (syscalls.MS_RDONLY if read_only else 0)
     with _named(target):
         syscalls.mount(str(source), str(target), None, syscalls.MS_BIND)
-        if read_only:
-            # A bind takes over the flags of its source: read-only needs a second step, mount(2).
-            syscalls.mount("none", str(target), None, syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
+        if flags:
+            # A bind takes over the flags of its source: others need a second step, mount(2).
+            syscalls.mount("none", str(target), None, syscalls.MS_BIND | syscalls.MS_REMOUNT | flags)
 
 
 def mapped(source: Path, target: Path, user_namespace: int) -> None:
@@ -71,7 +78,7 @@ def overlay(lower: Path, scratch: Path, target: Path) -> None:
             folder.mkdir()
         words = zip(("lowerdir", "upperdir", "workdir"), (lower, *folders), strict=True)
         options = ",".join(f"{name}={_escaped(path)}" for name, path in words)
-        syscalls.mount("overlay", str(target), "overlay", 0, options)
+        syscalls.mount("overlay", str(target), "overlay", GIVES_NOTHING, options)
 
 
 def _escaped(path: Path) -> str:
@@ -147,7 +154,7 @@ def mounted_at(folder: Path, mountinfo: str) -> tuple[str, str]:
 def tmpfs(target: Path, mode: str = "1777") -> None:
     """Mount an empty tmpfs on ``target``. Raises EnvironmentFailure."""
     with _named(target):
-        syscalls.mount("tmpfs", str(target), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, f"mode={mode}")
+        syscalls.mount("tmpfs", str(target), "tmpfs", GIVES_NOTHING, f"mode={mode}")
 
 
 def detach(target: Path) -> None:
@@ -158,8 +165,8 @@ def detach(target: Path) -> None:
 
 @contextlib.contextmanager
 def mount_point(folder: Path) -> Iterator[Path]:
-    """Make ``folder`` to mount on, and yield it; in the end mount and folder go."""
-    folder.mkdir()
+    """Make ``folder``, closed to other users, to mount on, and yield it; in the end mount and folder go."""
+    folder.mkdir(mode=0o700)
     try:
         yield folder
     finally:

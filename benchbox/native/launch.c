@@ -86,7 +86,7 @@
 #define OPEN_CLOEXEC 1                 /* FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC */
 #define CREATE_COMMAND 6               /* FSCONFIG_CMD_CREATE */
 #define READ_ONLY_ATTRIBUTE 1          /* MOUNT_ATTR_RDONLY */
-#define NO_DEVICES_ATTRIBUTE 4         /* MOUNT_ATTR_NODEV */
+#define GIVES_NOTHING 6                /* MOUNT_ATTR_NOSUID, _NODEV: no file there gives a user or a device */
 #define QUIET_ATTRIBUTES 14            /* MOUNT_ATTR_NOSUID, _NODEV, _NOEXEC */
 #define RANGE_CLOEXEC 4                /* CLOSE_RANGE_CLOEXEC */
 #define JOIN_SESSION_KEYRING 1         /* KEYCTL_JOIN_SESSION_KEYRING */
@@ -124,7 +124,7 @@ struct cgroup_file { int cgroup; const char *file; };
 struct id_map { const char *inside, *outside, *count; };
 
 enum root_kind { ROOT_HOST, ROOT_CHROOT, ROOT_BIND, ROOT_READ_ONLY_BIND, ROOT_OVERLAY };
-enum mount_kind { MOUNT_PROC, MOUNT_SYS, MOUNT_DEV, MOUNT_TMPFS, MOUNT_BIND, MOUNT_READ_ONLY_BIND, MOUNT_MASK, MOUNT_READ_ONLY };
+enum mount_kind { MOUNT_PROC, MOUNT_SYS, MOUNT_DEV, MOUNT_TMPFS, MOUNT_BIND, MOUNT_READ_ONLY_BIND, MOUNT_DEVICE_BIND, MOUNT_MASK, MOUNT_READ_ONLY };
 struct mount_step { enum mount_kind kind; const char *source, *path; int tree; };
 
 static struct {
@@ -490,7 +490,7 @@ static void mount_overlay(void)
     int length = snprintf(options, sizeof options, "lowerdir=%s,upperdir=%s/upper,workdir=%s/work", plan.root, plan.scratch, plan.scratch);
     if (length < 0 || (size_t)length >= sizeof options) { errno = ENAMETOOLONG; fail("overlay on %s", plan.root); }
     /* Mounted over the scratch folder itself: one folder less to make and remove, and nobody outside sees it. */
-    if (mount("overlay", plan.scratch, "overlay", MS_NODEV, options)) fail("cannot mount an overlay of %s on %s", plan.root, plan.scratch);
+    if (mount("overlay", plan.scratch, "overlay", MS_NOSUID | MS_NODEV, options)) fail("cannot mount an overlay of %s on %s", plan.root, plan.scratch);
     if (chdir(plan.scratch)) fail("cannot enter %s", plan.scratch);
 }
 
@@ -504,7 +504,7 @@ static void mount_overlay_as_root_inside(void)
     if (chdir(plan.scratch)) fail("cannot enter %s", plan.scratch);
     snprintf(options, sizeof options, "lowerdir=/proc/self/fd/%d,upperdir=upper,workdir=work,userxattr", lower);
     become_root_inside();
-    if (mount("overlay", "root", "overlay", MS_NODEV, options)) fail("cannot mount an overlay of %s in a user namespace", plan.root);
+    if (mount("overlay", "root", "overlay", MS_NOSUID | MS_NODEV, options)) fail("cannot mount an overlay of %s in a user namespace", plan.root);
     if (chdir("root")) fail("cannot enter %s/root", plan.scratch);
     close(lower);
 }
@@ -520,7 +520,7 @@ static void mount_bind_root(int read_only)
 {
     /* Without what is mounted below: a read-only root would not make that read-only. */
     if (mount(plan.root, plan.root, NULL, MS_BIND, NULL) || chdir(plan.root)) fail("cannot bind the root %s", plan.root);
-    if (add_attributes(AT_FDCWD, ".", 0, NO_DEVICES_ATTRIBUTE | (read_only ? READ_ONLY_ATTRIBUTE : 0))) fail("cannot make the root %s %s", plan.root, read_only ? "read-only" : "one without devices");
+    if (add_attributes(AT_FDCWD, ".", 0, GIVES_NOTHING | (read_only ? READ_ONLY_ATTRIBUTE : 0))) fail("cannot make the root %s %s", plan.root, read_only ? "read-only" : "one without devices");
     become_root_inside();
 }
 
@@ -538,18 +538,21 @@ static int bind_source(const struct mount_step *step)
 {
     int tree = (int)syscall(SYS_open_tree, AT_FDCWD, step->source, TREE_CLONE | TREE_RECURSIVE | O_CLOEXEC);
     if (tree < 0) fail("cannot bind %s", step->source);
+    uint64_t attributes = GIVES_NOTHING | (step->kind == MOUNT_READ_ONLY_BIND ? READ_ONLY_ATTRIBUTE : 0);
     /* With all that is mounted below it: there must be no way to write. */
-    if (step->kind == MOUNT_READ_ONLY_BIND && add_attributes(tree, "", ITSELF | TREE_RECURSIVE, READ_ONLY_ATTRIBUTE))
-        fail("cannot make %s read-only", step->source);
+    if (step->kind != MOUNT_DEVICE_BIND && add_attributes(tree, "", ITSELF | TREE_RECURSIVE, attributes))
+        fail("cannot make %s %s", step->source, step->kind == MOUNT_READ_ONLY_BIND ? "read-only" : "one without devices");
     return tree;
 }
+
+static int is_bind(enum mount_kind kind) { return kind == MOUNT_BIND || kind == MOUNT_READ_ONLY_BIND || kind == MOUNT_DEVICE_BIND; }
 
 /* What comes from outside the new root is taken up before it is entered and put down after. */
 static void take_up_trees(void)
 {
     for (int i = 0; i < plan.mount_count; i++) {
         struct mount_step *step = &plan.mounts[i];
-        if (step->kind == MOUNT_BIND || step->kind == MOUNT_READ_ONLY_BIND) step->tree = bind_source(step);
+        if (is_bind(step->kind)) step->tree = bind_source(step);
         if (step->kind == MOUNT_PROC && own_users()) step->tree = new_file_system("proc", QUIET_ATTRIBUTES);
         if (step->kind == MOUNT_SYS && own_users()) step->tree = new_file_system("sysfs", QUIET_ATTRIBUTES | READ_ONLY_ATTRIBUTE);
     }
@@ -685,7 +688,8 @@ static void mount_step(const struct mount_step *step)
         if (mount_making_folder("tmpfs", step->path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")) fail("cannot mount a tmpfs on %s", step->path);
         break;
     case MOUNT_BIND:
-    case MOUNT_READ_ONLY_BIND: break; /* they have a tree */
+    case MOUNT_READ_ONLY_BIND:
+    case MOUNT_DEVICE_BIND: break; /* they have a tree */
     case MOUNT_DEV: mount_dev(step->path); break;
     case MOUNT_MASK: mask(step->path); break;
     case MOUNT_READ_ONLY: make_read_only(step->path); break;
@@ -1026,7 +1030,8 @@ static void make_scratch(void)
     static const char *const folders[] = {"upper", "work", "root"};
     char path[PATH_MAX];
     if (plan.root_kind != ROOT_OVERLAY) return;
-    if (mkdir(plan.scratch, 0755)) die("cannot make %s", plan.scratch);
+    /* What is made set-user-id inside is nobody's outside to find: only who makes the layers gets this far. */
+    if (mkdir(plan.scratch, 0700)) die("cannot make %s", plan.scratch);
     made_scratch = 1;
     give_to_root_inside(plan.scratch);
     for (int i = 0; i < (own_users() ? 3 : 2); i++) {
@@ -1161,7 +1166,8 @@ static const char help[] =
     "  --root-overlay DIR SCRATCH                       DIR below a writable layer in SCRATCH, which is made and removed\n"
     "mounts in the new root, in the order given (paths are inside it):\n"
     "  --proc PATH, --sys PATH, --dev PATH, --tmpfs PATH\n"
-    "  --bind SOURCE PATH, --ro-bind SOURCE PATH\n"
+    "  --bind SOURCE PATH, --ro-bind SOURCE PATH        without set-user-id and devices; all below SOURCE as well\n"
+    "  --dev-bind SOURCE PATH   the same, with both\n"
     "  --mask PATH              hide a file or folder (PATH/ saves a look which); no error if there is none\n"
     "  --ro PATH                make what is mounted there read-only; no error if there is none\n"
     "\n"
@@ -1247,7 +1253,7 @@ static void add_read(const char *option)
 static void add_mount(const char *option, enum mount_kind kind)
 {
     if (plan.mount_count == MAX_MOUNTS) misuse("%s: too many", option);
-    const char *source = kind == MOUNT_BIND || kind == MOUNT_READ_ONLY_BIND ? next_argument(option) : NULL;
+    const char *source = is_bind(kind) ? next_argument(option) : NULL;
     const char *path = next_argument(option);
     if (*path != '/') misuse("'%s' is no path inside the root: it must begin with '/'", path);
     plan.mounts[plan.mount_count++] = (struct mount_step){kind, source, path, -1};
@@ -1311,7 +1317,8 @@ static const struct { const char *name; unsigned long long flag; } namespace_opt
 };
 static const struct { const char *name; enum mount_kind kind; } mount_options[] = {
     {"--proc", MOUNT_PROC}, {"--sys", MOUNT_SYS}, {"--dev", MOUNT_DEV}, {"--tmpfs", MOUNT_TMPFS}, {"--bind", MOUNT_BIND},
-    {"--ro-bind", MOUNT_READ_ONLY_BIND}, {"--mask", MOUNT_MASK}, {"--ro", MOUNT_READ_ONLY},
+    {"--ro-bind", MOUNT_READ_ONLY_BIND}, {"--dev-bind", MOUNT_DEVICE_BIND},
+    {"--mask", MOUNT_MASK}, {"--ro", MOUNT_READ_ONLY},
 };
 static const struct { const char *name; enum root_kind kind; } root_options[] = {
     {"--chroot", ROOT_CHROOT}, {"--root-bind", ROOT_BIND}, {"--root-ro-bind", ROOT_READ_ONLY_BIND}, {"--root-overlay", ROOT_OVERLAY},

@@ -107,4 +107,6 @@ def test_data_is_one_bind_more() -> None:
     """At /data, for whoever asks for it."""
     found = bundle.config(COMMAND, BASIS, Path("/root"), "/run/leaf", "3", None, Path("/scratch/data"))
     added = [mount for mount in found["mounts"] if mount not in told()["mounts"]]
-    assert added == [{"destination": "/data", "type": "bind", "source": "/scratch/data", "options": ["bind"]}]
+    assert added == [
+        {"destination": "/data", "type": "bind", "source": "/scratch/data", "options": ["bind", "nosuid", "nodev"]}
+    ]

@@ -74,7 +74,7 @@ def test_its_root_is_a_layer_over_the_image_or_the_image_read_only() -> None:
 def test_the_kernel_s_files_are_mounted_before_they_are_masked() -> None:
     """A mask below a mount that comes later would be covered; it needs /dev/null."""
     steps = list(in_container().mounts)
-    before = [MountStep("bind", "/dev", DEVICES), MountStep("proc", "/proc"), MountStep("sys", "/sys")]
+    before = [MountStep("dev-bind", "/dev", DEVICES), MountStep("proc", "/proc"), MountStep("sys", "/sys")]
     hiding = [step for step in steps if step.kind in ("mask", "ro")]
     assert {step.path for step in hiding} == {*MASKED, *READ_ONLY}
     assert max(map(steps.index, before)) < min(map(steps.index, hiding))

@@ -10,9 +10,11 @@ import contextlib
 import ctypes
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,8 +28,9 @@ from benchbox.environments.launched import LaunchedSession
 from benchbox.environments.prepared import MASKED
 from benchbox.linux import cgroups, seccomp
 from benchbox.linux.launch import LaunchPlan, MountStep, Root, arguments
-from benchbox.model import Availability, Command, EnvironmentSpec, Image, Outcome, Resources, Session
+from benchbox.model import Availability, Command, DataSpec, EnvironmentSpec, Image, Outcome, Resources, Session
 from tests.conftest import skip_unless_available
+from tests.integration import runs
 from tests.integration.sessions import run, session, shell
 
 pytestmark = pytest.mark.integration
@@ -81,7 +84,7 @@ def from_host(*folders: str) -> Change:
 
     def change(plan: LaunchPlan) -> LaunchPlan:
         steps = [step for step in plan.mounts if not step.path.startswith(tuple(f"{folder}/" for folder in folders))]
-        steps = [MountStep("bind", step.path, Path(step.path)) if step.path in folders else step for step in steps]
+        steps = [MountStep("dev-bind", step.path, Path(step.path)) if step.path in folders else step for step in steps]
         return replace(powerful(plan), mounts=tuple(steps))
 
     return change
@@ -202,7 +205,7 @@ ATTACKS: Final = (
     # limits and privileges
     attack("many-processes", "60", opened=lambda plan: plan, resources=Resources(memory_bytes=64 << 20, pids=100)),
     attack("much-memory", "96", opened=lambda plan: plan, resources=Resources(memory_bytes=256 << 20)),
-    attack("gain-user", "/bin/attack-setuid"),
+    attack("gain-user", "/bin/attack-setuid", opened=chrooted),
 )
 
 
@@ -418,6 +421,58 @@ def test_a_program_cannot_change_its_image_through_its_own_link(hostile: Image, 
     (tmp_path / "bind").mkdir()
     with session("container", tmp_path / "bind", RESOURCES, hostile, root="bind") as opened:
         assert run(opened, command).exit_code == REFUSED
+
+
+#: Where a command's writable layer lies below a run's scratch folder, by how it is made.
+LAYERS: Final[Mapping[str, tuple[dict[str, Any], str]]] = {
+    "container": ({"kind": "container"}, "*/layers-*/*/upper"),
+    "user_namespace": ({"kind": "container", "user_namespace": True}, "*/layers-*/*/upper"),
+    "oci": ({"kind": "oci"}, "*/layers-*/*/upper"),
+}
+NOBODY: Final = 65534
+
+
+@pytest.fixture
+def public_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache that every user of the host can get to, as one below /var/cache."""
+    with tempfile.TemporaryDirectory(prefix="benchbox-public-") as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.setenv("BENCHBOX_CACHE", f"{folder}/cache")
+        yield Path(folder, "cache")
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_set_user_id_file_made_inside_is_out_of_reach_of_other_users(
+    layer: str, public_cache: Path, tmp_path: Path, need: Any
+) -> None:
+    """It lies on the host's disk with root as its owner while the container runs; its folders are closed."""
+    entry, place = LAYERS[layer]
+    need(entry["kind"], environment(entry["kind"]).check(EnvironmentSpec(entry["kind"], layer)))
+    makes = "/bin/busybox sh -c 'cp /bin/busybox /left && chmod 4755 /left && /bin/ready; busybox sleep 100'"
+    process = runs.start(tmp_path, "run", runs.scenario(tmp_path, [{**entry, "layer": "disk"}], makes, rounds=1))
+    try:
+        found = runs.eventually(lambda: list((public_cache / "scratch").glob(f"{place}/left")))[0]
+        runs.eventually(lambda: stat.S_IMODE(found.stat().st_mode) == 0o4755)
+        with pytest.raises(PermissionError):
+            subprocess.run([found, "true"], user=NOBODY, group=NOBODY, extra_groups=[], check=False)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("kind", ["native", "container", "user_namespace", "oci"])
+def test_root_and_data_give_no_user_and_no_device(kind: str, hostile: Image, tmp_path: Path, need: Any) -> None:
+    """Whatever is made there, or comes with the image: nothing is run set-user-id, nothing opened as a device."""
+    options = MODES["user_namespace"] if kind == "user_namespace" else {}
+    name = "container" if options else kind
+    need(name, environment(name).check(EnvironmentSpec(name, name, options)))
+    command = shell("busybox cat /proc/self/mountinfo", data=DataSpec(1 << 20))
+    with session(name, tmp_path, RESOURCES, hostile, **options) as opened:
+        outcome = run(opened, command)
+    assert outcome.status == "ok", said(outcome)
+    # The last of those that are mounted at one place is the one that counts.
+    mounts = {line.split()[4]: line.split()[5].split(",") for line in outcome.output_tail.decode().splitlines()}
+    assert all({"nosuid", "nodev"} <= set(mounts[place]) for place in ("/", "/data")), mounts
 
 
 @pytest.mark.parametrize("mode", MODES)

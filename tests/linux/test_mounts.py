@@ -1,6 +1,7 @@
 """Mounts are made as asked for, and a refusal names its place (the kernel's own part: tests/integration)."""
 
 import errno
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,35 @@ def test_without_the_privilege_there_is_a_hint(calls: list[tuple[Any, ...]], mon
     assert calls
 
 
-def test_a_read_only_bind_takes_two_steps(calls: list[tuple[Any, ...]]) -> None:
-    """A bind takes over the flags of its source."""
-    mounts.bind(Path("/a"), Path("/b"), read_only=True)
+@pytest.mark.parametrize(
+    ("asked", "flags"),
+    [
+        ({}, syscalls.MS_NOSUID | syscalls.MS_NODEV),
+        ({"read_only": True}, syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_RDONLY),
+        ({"read_only": True, "devices": True}, syscalls.MS_RDONLY),
+    ],
+    ids=["plain", "read-only", "with devices"],
+)
+def test_a_bind_gives_no_user_and_no_device_unless_asked(
+    asked: dict[str, bool], flags: int, calls: list[tuple[Any, ...]]
+) -> None:
+    """It takes over the flags of its source: its own need a second step."""
+    mounts.bind(Path("/a"), Path("/b"), **asked)
     first, second = calls
     assert first == ("mount", "/a", "/b", None, syscalls.MS_BIND)
-    assert second == ("mount", "none", "/b", None, syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
+    assert second == ("mount", "none", "/b", None, syscalls.MS_BIND | syscalls.MS_REMOUNT | flags)
+
+
+def test_a_bind_of_devices_has_the_flags_of_its_source(calls: list[tuple[Any, ...]]) -> None:
+    """There is nothing to add."""
+    mounts.bind(Path("/a"), Path("/b"), devices=True)
+    assert calls == [("mount", "/a", "/b", None, syscalls.MS_BIND)]
+
+
+def test_a_mount_point_is_closed_to_other_users(tmp_path: Path) -> None:
+    """Where nothing of ours is mounted on it, a command's writable layer lies in it."""
+    with mounts.mount_point(tmp_path / "layers") as folder:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("make", [lambda path: mounts.bind(Path("/a"), path), mounts.tmpfs])
