@@ -67,12 +67,15 @@ class Resources:
 
     ``cpus`` is a number of named CPUs that confine the whole environment. ``memory_bytes`` is the cgroup limit of
     native and container and the RAM of a guest. ``cpu_quota`` is a share of CPU time in CPUs (0.5 is half of one).
+    ``disk_bytes`` is how much an instance may write into /data and its writable layer together; a guest's disks have
+    the size that they are made with.
     """
 
     cpus: int = 1
     memory_bytes: int = 256 << 20
     pids: int = 512
     cpu_quota: float | None = None
+    disk_bytes: int = 10 << 30
 
 
 @dataclass(frozen=True)

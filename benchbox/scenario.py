@@ -141,6 +141,7 @@ def resolved(scenario: Scenario) -> dict[str, Any]:
     data["memory_budget"] = data.pop("memory_budget_bytes")
     data["image"] = scenario.image.written() if isinstance(scenario.image, OwnImage) else scenario.image
     data["resources"]["memory"] = data["resources"].pop("memory_bytes")
+    data["resources"]["disk"] = data["resources"].pop("disk_bytes")
     data["environments"] = [{"kind": e.kind, "label": e.label, **e.options} for e in scenario.environments]
     data["workloads"] = [{"name": w.name, **w.params} for w in scenario.workloads]
     return data
@@ -371,6 +372,7 @@ class _Resources(_Strict):
     cpu_quota: float | None = Field(
         default=None, gt=0, le=4096, description="share of CPU time in CPUs: 0.5 is half of one"
     )
+    disk: Size = Field(default=10 << 30, description="limit of what one instance writes into /data and its layer")
 
 
 class _OwnImage(_Strict):
@@ -676,7 +678,7 @@ def _format_problems(document: Document) -> Iterator[Problem]:
 def _link_problems(document: Document) -> Iterator[Problem]:
     """A workload with a client needs a link in every environment, and is measured alone."""
     names = [entry.get("name") for _, entry in _mappings(document.value, "workloads")]
-    serving = next((name for name in names if name in workloads.SERVING), None)
+    serving = next((name for name in names if isinstance(name, str) and name in workloads.SERVING), None)
     if serving is None:
         return
     for index, entry in _mappings(document.value, "environments"):
@@ -719,7 +721,7 @@ def _scenario(file: Any) -> Scenario:
         baseline=baseline,
         rounds=file.rounds,
         seed=file.seed,
-        resources=Resources(file.resources.cpus, file.resources.memory, file.resources.pids, file.resources.cpu_quota),
+        resources=_resources(file.resources),
         environments=_controlled(specs, baseline) if file.control else specs,
         workloads=tuple(_workload_spec(entry) for entry in file.workloads),
         settle_ms=file.settle_ms,
@@ -729,6 +731,10 @@ def _scenario(file: Any) -> Scenario:
         parallel=tuple(file.parallel),
         memory_budget_bytes=file.memory_budget,
     )
+
+
+def _resources(given: _Resources) -> Resources:
+    return Resources(given.cpus, given.memory, given.pids, given.cpu_quota, given.disk)
 
 
 def _controlled(specs: tuple[EnvironmentSpec, ...], baseline: str) -> tuple[EnvironmentSpec, ...]:

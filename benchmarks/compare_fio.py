@@ -55,7 +55,7 @@ def hand_made_root(image: Image, workspace: Workspace) -> Iterator[tuple[Path, P
     mounts.bind(image.root, root, read_only=True)
     for name in ("proc", "sys", "dev"):
         mounts.bind(Path("/", name), root / name, devices=True)
-    mounts.tmpfs(root / "tmp")
+    mounts.tmpfs(root / "tmp", 1 << 30)
     mounts.bind(folder, root / "data")
     try:
         yield root, folder

@@ -113,7 +113,7 @@ def main(pairs: int) -> int:
         resources = Resources(memory_bytes=512 << 20)
         session = stack.enter_context(environment("native").open(spec, image, resources, place))
         asking = stack.enter_context(clients.opened(image, place))
-        root = stack.enter_context(bound_root(image.root, Path(folder) / "by-hand"))
+        root = stack.enter_context(bound_root(image.root, Path(folder) / "by-hand", 1 << 30))
         assert isinstance(session, LinkedSession) and session.link is not None
         link = session.link
         cpus = (place.harness_cpus[0], place.cpus[0])

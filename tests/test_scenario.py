@@ -80,7 +80,7 @@ rounds: 7
 seed: 0
 settle_ms: 0
 timeout_s: 1.5
-resources: {cpus: 2, memory: 1.5GiB, pids: 64, cpu_quota: 0.5}
+resources: {cpus: 2, memory: 1.5GiB, pids: 64, cpu_quota: 0.5, disk: 1GiB}
 environments:
   - {kind: container, label: plain, root: bind}
   - kind: container
@@ -94,7 +94,7 @@ workloads:
 """,
         FILE,
     )
-    assert scenario.resources == Resources(2, 3 << 29, 64, 0.5)
+    assert scenario.resources == Resources(2, 3 << 29, 64, 0.5, 1 << 30)
     assert [spec.label for spec in scenario.environments] == ["plain", "no", "vm"]
     assert scenario.environments[0].options["root"] == "bind"
     assert scenario.environments[2].options["accelerator"] == "tcg"
@@ -325,7 +325,10 @@ def test_an_override_out_of_range_is_refused(wrong: dict[str, int]) -> None:
             "seed, resources, control, cache, parallel, memory_budget, settle_ms, timeout_s, environments, workloads",
             "did you mean 'rounds'?"),
         (WHOLE + "resources:\n  cpu: 1\n",
-            ":5: resources.cpu: unknown key; expected one of cpus, memory, pids, cpu_quota", "did you mean 'cpus'?"),
+            ":5: resources.cpu: unknown key; expected one of cpus, memory, pids, cpu_quota, disk",
+            "did you mean 'cpus'?"),
+        ("name: x\nenvironments: [native]\nworkloads: [{name: []}]\n",
+            ":3: workloads[0].name: expected one of {names}; got '[]'", None),
         (WHOLE + "name: y\n", ":4: name: duplicate key; it is on line 1 already", "keep one of them"),
         (with_environments("[nativ]"),
             f":2: environments[0]: expected one of {KINDS}; got 'nativ'", "did you mean 'native'?"),

@@ -30,7 +30,6 @@ _MOUNTS: Final = (
     ("/proc", "proc", _QUIET),
     ("/dev", "tmpfs", ("nosuid", "noexec", "strictatime", "mode=755", "size=65536k")),
     ("/dev/shm", "tmpfs", (*_QUIET, "mode=1777", "size=65536k")),
-    ("/tmp", "tmpfs", ("nosuid", "nodev", "mode=1777")),
     ("/sys", "sysfs", (*_QUIET, "ro")),
 )
 
@@ -38,8 +37,8 @@ _MOUNTS: Final = (
 @dataclass(frozen=True)
 class Basis:
     """What all samples of a session have in common. ``swap`` says whether this host can limit it; ``seccomp`` is the
-    filter in the specification's words, None for none. With ``network`` a container has a network namespace of its own,
-    of which a server's is the one at the path ``joined``."""
+    filter in the specification's words, None for none; ``tmp_bytes`` is how much /tmp takes at most. With ``network`` a
+    container has a network namespace of its own, of which a server's is the one at the path ``joined``."""
 
     resources: Resources
     cpus: tuple[int, ...]
@@ -48,6 +47,7 @@ class Basis:
     network: bool
     read_only: bool
     seccomp: Mapping[str, Any] | None
+    tmp_bytes: int
     joined: Path | None = None
 
 
@@ -76,7 +76,7 @@ def config(
         "root": {"path": str(root), "readonly": basis.read_only},
         "mounts": [
             {"destination": path, "type": kind, "source": kind, "options": list(options)}
-            for path, kind, options in _MOUNTS
+            for path, kind, options in (*_MOUNTS, ("/tmp", "tmpfs", tmp_options(basis)))
         ]
         + bound,
         "process": _process(command, ready),
@@ -98,6 +98,11 @@ def text(found: dict[str, Any], seccomp: str | None) -> str:
     linux = {name: value for name, value in found["linux"].items() if name != "seccomp"}
     content = json.dumps({**found, "linux": linux})
     return content if seccomp is None else f'{content[:-2]}, "seccomp": {seccomp}}}}}'
+
+
+def tmp_options(basis: Basis) -> tuple[str, ...]:
+    """Return how /tmp is mounted, which is a file system of its own."""
+    return ("nosuid", "nodev", "mode=1777", f"size={basis.tmp_bytes}")
 
 
 def variables(command: Command, ready: str) -> dict[str, str]:

@@ -24,8 +24,9 @@ from benchbox.linux.launch import LaunchPlan
 from benchbox.model import Command, EnvironmentSpec, Image, Link, Running, Workspace
 
 _LABEL: Final = "load-client"
+_MEMORY_BYTES: Final = 1 << 30
 #: So much that no load generator comes near it: it keeps the host, not the client, and no limit on its CPU time.
-LIMITS: Final = cgroups.Limits(memory_bytes=1 << 30, pids=1024)
+LIMITS: Final = cgroups.Limits(memory_bytes=_MEMORY_BYTES, pids=1024)
 
 
 class ImageClients:
@@ -78,5 +79,8 @@ def opened(image: Image, workspace: Workspace) -> Iterator[ImageClients]:
     if not offer.available:
         raise UnavailableError(f"clients run in a container, and {offer.reason}", hint=offer.fix)
     with ExitStack() as stack:
-        prepared = prepare(image.root, workspace, _LABEL, layer="tmpfs", filtered=True, other_users=False, stack=stack)
+        prepared = prepare(
+            image.root, workspace, _LABEL, layer="tmpfs", filtered=True, other_users=False,
+            disk_bytes=_MEMORY_BYTES, stack=stack,
+        )  # fmt: skip
         yield ImageClients(prepared, workspace)

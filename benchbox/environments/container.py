@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from benchbox import native
 from benchbox.environments.data import FOLDER, DataFolders
+from benchbox.environments.disk import DiskWatch
 from benchbox.environments.launched import LaunchedSession, Requested, choose_cpus, instance_limits
 from benchbox.environments.linked import (
     LINK_DESCRIPTION,
@@ -121,7 +122,7 @@ class Container:
         with ExitStack() as stack:
             prepared = prepare(
                 image.root, workspace, spec.label, layer=options.layer, filtered=options.seccomp == "default",
-                other_users=options.user_namespace, stack=stack,
+                other_users=options.user_namespace, disk_bytes=resources.disk_bytes, stack=stack,
             )  # fmt: skip
 
             def plan(command: Command, name: str) -> LaunchPlan:
@@ -140,6 +141,7 @@ class Container:
                 plan, Requested.of(limits, cpus), applied | told_link(link), cpus, prepared.program,
                 reads=(image.root,), data=data, link=link, account=(folder_of(image),),
                 own=Programs(image),
+                disk=DiskWatch(resources.disk_bytes, prepared.layers if _on_disk(options, prepared) else None),
             )  # fmt: skip
 
 
@@ -232,6 +234,10 @@ def _namespaces(options: Options, other_users: bool) -> tuple[Namespace, ...]:
     return own + (("net",) if options.network else ()) + (("user",) if other_users else ())
 
 
+def _on_disk(options: Options, prepared: Prepared) -> bool:
+    return options.root == "overlay" and prepared.on_disk
+
+
 def _owner(prepared: Prepared) -> tuple[int, int] | None:
     """Return user and group of the host who are root inside, where /data has to be given to them."""
     if prepared.id_maps is None or prepared.rootless:
@@ -242,12 +248,16 @@ def _owner(prepared: Prepared) -> tuple[int, int] | None:
 def _mounts(prepared: Prepared, data: Path | None, *, hidden: bool) -> tuple[MountStep, ...]:
     devices = [MountStep("dev", "/dev")]
     if prepared.devices:
-        devices = [MountStep("dev-bind", "/dev", prepared.devices), MountStep("tmpfs", "/dev/shm")]
-    kernel = [MountStep("proc", "/proc"), MountStep("tmpfs", "/tmp"), MountStep("sys", "/sys")]
+        devices = [MountStep("dev-bind", "/dev", prepared.devices), _tmpfs("/dev/shm", prepared)]
+    kernel = [MountStep("proc", "/proc"), _tmpfs("/tmp", prepared), MountStep("sys", "/sys")]
     hiding = [MountStep("mask", path) for path in prepared.masked]
     hiding += [MountStep("ro", path) for path in prepared.read_only]
     bound = [MountStep("bind", FOLDER, data)] if data else []
     return (*devices, *kernel, *bound, *(hiding if hidden else ()))
+
+
+def _tmpfs(path: str, prepared: Prepared) -> MountStep:
+    return MountStep("tmpfs", path, size_bytes=prepared.tmpfs_bytes)
 
 
 def _applied(options: Options, prepared: Prepared, layout: cgroups.Layout) -> dict[str, Any]:

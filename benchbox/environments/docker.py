@@ -29,6 +29,7 @@ from benchbox import images, native
 from benchbox.environments import bundle, peers
 from benchbox.environments.container import KEPT_CAPABILITIES
 from benchbox.environments.data import FOLDER, DataFolders, with_data
+from benchbox.environments.disk import DiskWatch
 from benchbox.environments.engine_api import RUN_LABEL, Demultiplexer, Engine, EngineError, Exchange
 from benchbox.environments.launched import Requested, instance_limits
 from benchbox.environments.linked import (
@@ -163,6 +164,7 @@ class Makings(peers.Ground):
     fifos: Path
     network: str
     data: DataFolders
+    disk: DiskWatch
     joined: str | None = None
 
 
@@ -187,6 +189,7 @@ def _makings(
     return Makings(
         **vars(ground), engine=engine, image=import_image(engine, image), fifos=fifos, network=options.network,
         data=DataFolders(workspace, label, image.root, layer=layers),
+        disk=DiskWatch(resources.disk_bytes, beside=(layers,)),
     )  # fmt: skip
 
 
@@ -292,7 +295,7 @@ def container_config(
             "ReadonlyPaths": list(READ_ONLY),
             "NetworkMode": network,
             "IpcMode": "private",
-            "Tmpfs": {"/tmp": "exec,nosuid,nodev,mode=1777"},
+            "Tmpfs": {"/tmp": ",".join(("exec", *bundle.tmp_options(basis)))},
             "Mounts": [
                 {"Type": "bind", "Source": str(source), "Target": inside}
                 for inside, source in ((bundle.FIFO, fifo), (FOLDER, data))
@@ -378,9 +381,11 @@ class DockerSession:
     def start(self, command: Command) -> Running:
         name, data = f"s{next(self._numbers)}", self._makings.data
         source = data.source(command.data, name)
-        return with_data(
-            data, command.data, name, lambda: DockerCommand(Instance(self._makings, name, command, source), command)
-        )
+
+        def started() -> Running:
+            return DockerCommand(Instance(self._makings, name, command, source), command)
+
+        return with_data(data, command.data, name, lambda: self._makings.disk.around(name, source, started))
 
     def applied(self) -> Mapping[str, Any]:
         return self._applied_values

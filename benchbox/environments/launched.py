@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from benchbox import native
 from benchbox.environments.data import DataFolders, with_data
+from benchbox.environments.disk import DiskWatch
 from benchbox.errors import EnvironmentFailure
 from benchbox.images import programs
 from benchbox.images.programs import Programs
@@ -79,7 +80,7 @@ class LaunchedSession:
 
     ``reads`` is what ``model.Session.reads`` answers; ``before_first`` is called before a command that starts while
     none runs. ``link`` is how a client reaches what is started, ``account`` what ``model.Session.account`` answers,
-    ``own`` are the programs that a command may name.
+    ``own`` are the programs that a command may name, ``disk`` is who ends what takes too much of the host's disk.
     """
 
     def __init__(
@@ -95,7 +96,9 @@ class LaunchedSession:
         link: Link | None = None,
         account: tuple[Counter, ...] = (),
         own: Programs | None = None,
+        disk: DiskWatch | None = None,
     ) -> None:
+        self._disk = disk
         self._data, self.link, self._account, self._own = data, link, account, own
         self._planner, self._reads, self._before_first = planner, reads, before_first
         self._lock, self._running = threading.Lock(), 0
@@ -107,7 +110,13 @@ class LaunchedSession:
     def start(self, command: Command) -> Running:
         with self._lock:
             name = next(self._names)
-        return with_data(self._data, command.data, name, lambda: self._launched(command, name))
+        return with_data(self._data, command.data, name, lambda: self._watched(command, name))
+
+    def _watched(self, command: Command, name: str) -> Running:
+        if self._disk is None:
+            return self._launched(command, name)
+        data = self._data.source(command.data, name) if self._data else None
+        return self._disk.around(name, data, lambda: self._launched(command, name))
 
     def _launched(self, command: Command, name: str) -> Running:
         with self._lock:

@@ -13,6 +13,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from benchbox.environments.data import DataFolders
+from benchbox.environments.disk import DiskWatch
 from benchbox.environments.launched import LaunchedSession, Requested, choose_cpus, instance_limits
 from benchbox.environments.linked import LINK_DESCRIPTION, LinkChoice, offered_link, open_link, told_link
 from benchbox.environments.stored import folder_of
@@ -52,7 +53,8 @@ class Native:
         mems = cgroups.prepare(layout, workspace.cgroup_name)
         limits = instance_limits(resources)
         link = open_link(Options(**spec.options).link, workspace)
-        with bound_root(image.root, workspace.scratch / f"root-{spec.label}") as root:
+        tmp_bytes = mounts.tmpfs_bytes(resources.disk_bytes)
+        with bound_root(image.root, workspace.scratch / f"root-{spec.label}", tmp_bytes) as root:
 
             def plan(command: Command, name: str) -> LaunchPlan:
                 leaf = f"{spec.label}-{name}"
@@ -63,8 +65,8 @@ class Native:
             applied = {"root": "read-only bind, chroot", "cgroups": layout.mode} | told_link(link)
             yield LaunchedSession(
                 plan, Requested.of(limits, cpus), applied, cpus,
-                reads=(image.root,), before_first=lambda: _renew_tmp(root), data=data, link=link, own=Programs(image),
-                account=(folder_of(image),),
+                reads=(image.root,), before_first=lambda: _renew_tmp(root, tmp_bytes), data=data, link=link,
+                own=Programs(image), account=(folder_of(image),), disk=DiskWatch(resources.disk_bytes),
             )  # fmt: skip
 
 
@@ -93,8 +95,9 @@ def native_plan(
 
 
 @contextmanager
-def bound_root(image_root: Path, target: Path) -> Iterator[Path]:
-    """Yield ``target``, a read-only way to the image with /proc, /sys, /dev of the host and an empty /tmp."""
+def bound_root(image_root: Path, target: Path, tmp_bytes: int) -> Iterator[Path]:
+    """Yield ``target``, a read-only way to the image with /proc, /sys, /dev of the host and an empty /tmp, which takes
+    ``tmp_bytes`` at most."""
     mounts.enter_private()
     target.mkdir()
     try:
@@ -102,17 +105,17 @@ def bound_root(image_root: Path, target: Path) -> Iterator[Path]:
         # Not what is mounted below them: every container that starts later has to copy each mount.
         for name in ("proc", "sys", "dev"):
             mounts.bind(Path("/", name), target / name, devices=True)
-        mounts.tmpfs(target / "tmp")
+        mounts.tmpfs(target / "tmp", tmp_bytes)
         yield target
     finally:
         mounts.detach(target)
         target.rmdir()
 
 
-def _renew_tmp(root: Path) -> None:
+def _renew_tmp(root: Path, tmp_bytes: int) -> None:
     """Give the next command an empty /tmp. Not while another runs: commands that run at once share it."""
     mounts.detach(root / "tmp")
-    mounts.tmpfs(root / "tmp")
+    mounts.tmpfs(root / "tmp", tmp_bytes)
 
 
 ENVIRONMENT: Final = Native()

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from benchbox import native, remedies
 from benchbox.environments import bundle, peers
 from benchbox.environments.data import DataFolders, with_data
+from benchbox.environments.disk import DiskWatch
 from benchbox.environments.launched import (
     LaunchedCommand,
     Requested,
@@ -165,6 +166,7 @@ class Makings(peers.Ground):
     by_descriptor: bool
     seccomp: str | None
     data: DataFolders
+    disk: DiskWatch
 
     @property
     def ready(self) -> str:
@@ -195,7 +197,7 @@ def _makings(
     if options.root == "overlay":
         layers = stack.enter_context(mounts.mount_point(workspace.scratch / f"layers-{label}"))
         if options.layer == "tmpfs":
-            mounts.tmpfs(layers, mode="700")
+            mounts.tmpfs(layers, mounts.tmpfs_bytes(resources.disk_bytes), mode="700")
     bundles = state.parent / "bundles"
     bundles.mkdir()
     return Makings(
@@ -203,6 +205,7 @@ def _makings(
         by_descriptor=_passes_descriptors(runtime),
         seccomp=json.dumps(ground.basis.seccomp) if ground.basis.seccomp else None,
         data=DataFolders(workspace, label, image.root, layer=layers),
+        disk=DiskWatch(resources.disk_bytes, layers if options.layer == "disk" else None),
     )  # fmt: skip
 
 
@@ -374,7 +377,11 @@ class OciSession:
     def start(self, command: Command) -> Running:
         name, data = f"s{next(self._numbers)}", self._makings.data
         source = data.source(command.data, name)
-        return with_data(data, command.data, name, lambda: OciCommand(self._makings, name, command, source))
+
+        def launched() -> Running:
+            return OciCommand(self._makings, name, command, source)
+
+        return with_data(data, command.data, name, lambda: self._makings.disk.around(name, source, launched))
 
     def applied(self) -> Mapping[str, Any]:
         return self._applied_values

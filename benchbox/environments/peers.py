@@ -14,7 +14,7 @@ from benchbox import native
 from benchbox.environments.bundle import Basis
 from benchbox.environments.launched import Requested, choose_cpus, instance_limits
 from benchbox.errors import EnvironmentFailure, UnavailableError
-from benchbox.linux import cgroups, nest, seccomp
+from benchbox.linux import cgroups, mounts, nest, seccomp
 from benchbox.linux.processes import describe_status
 from benchbox.model import Availability, Command, Outcome, Resources, Workspace
 from benchbox.units import format_cpu_list, parse_cpu_list
@@ -101,7 +101,8 @@ def ground(
     mems = cgroups.prepare(where.layout, workspace.cgroup_name)
     swap = limits_swap(where.layout, workspace.cgroup_name)
     profile = filter_profile() if filtered else None
-    basis = Basis(resources, cpus, mems, swap, own_network, read_only, profile, joined)
+    tmp_bytes = mounts.tmpfs_bytes(resources.disk_bytes)
+    basis = Basis(resources, cpus, mems, swap, own_network, read_only, profile, tmp_bytes, joined)
     limits = instance_limits(resources)
     groups = nest.plan(where, workspace.cgroup_name, nest.ANY, limits, cpus, mems, runtime=runtime)
     return Ground(label, workspace, basis, where, groups)

@@ -56,7 +56,8 @@ class Prepared:
 
     ``devices`` None: bound at each start. ``id_maps`` None: users are those of the host. ``rootless``: groups stay
     those of the user. ``masked`` and ``read_only`` are those that this kernel has: looking for the rest at each start
-    would cost as much as hiding it. ``told`` is for the record.
+    would cost as much as hiding it. ``tmpfs_bytes`` is what each file system in memory takes at most. ``on_disk`` says
+    that what is written into a layer is held by nothing of its own. ``told`` is for the record.
     """
 
     root: Path
@@ -66,6 +67,8 @@ class Prepared:
     seccomp_fd: int | None = None
     id_maps: tuple[IdMap, IdMap] | None = None
     rootless: bool = False
+    tmpfs_bytes: int | None = None
+    on_disk: bool = False
     masked: tuple[str, ...] = MASKED
     read_only: tuple[str, ...] = READ_ONLY
     told: dict[str, str] = field(default_factory=dict)
@@ -79,15 +82,22 @@ def prepare(
     layer: Literal["tmpfs", "disk"],
     filtered: bool,
     other_users: bool,
+    disk_bytes: int,
     stack: ExitStack,
 ) -> Prepared:
-    """Make what all starts share; it goes with ``stack``. Raises EnvironmentFailure, UnavailableError."""
+    """Make what all starts share; it goes with ``stack``. ``disk_bytes`` is what one of them may write.
+
+    Raises EnvironmentFailure, UnavailableError.
+    """
     rootless = os.geteuid() != 0
     make = _for_user if rootless else _for_root
-    prepared = make(image_root, workspace, label, layer, other_users, stack)
+    tmpfs_bytes = mounts.tmpfs_bytes(disk_bytes)
+    prepared = make(image_root, workspace, label, layer, other_users, tmpfs_bytes, stack)
     return Prepared(
         **{
             **vars(prepared),
+            "tmpfs_bytes": tmpfs_bytes,
+            "on_disk": rootless or layer == "disk",
             "seccomp_fd": stack.enter_context(_filter_descriptor()) if filtered else None,
             "masked": _existing(MASKED),
             "read_only": _existing(READ_ONLY),
@@ -108,13 +118,19 @@ def _existing(paths: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _for_root(
-    image_root: Path, workspace: Workspace, label: str, layer: str, other_users: bool, stack: ExitStack
+    image_root: Path,
+    workspace: Workspace,
+    label: str,
+    layer: str,
+    other_users: bool,
+    tmpfs_bytes: int,
+    stack: ExitStack,
 ) -> Prepared:
     mounts.enter_private()
     scratch = workspace.scratch
     layers = stack.enter_context(mounts.mount_point(scratch / f"layers-{label}"))
     if layer == "tmpfs":
-        mounts.tmpfs(layers, mode="700")
+        mounts.tmpfs(layers, tmpfs_bytes, mode="700")
     devices = stack.enter_context(mounts.mount_point(scratch / f"devices-{label}"))
     mounts.devices(devices)
     program = stack.enter_context(_read_only_program(scratch / f"launch-{label}"))
@@ -130,7 +146,13 @@ def _for_root(
 
 
 def _for_user(
-    image_root: Path, workspace: Workspace, label: str, layer: str, other_users: bool, stack: ExitStack
+    image_root: Path,
+    workspace: Workspace,
+    label: str,
+    layer: str,
+    other_users: bool,
+    tmpfs_bytes: int,
+    stack: ExitStack,
 ) -> Prepared:
     # The user's runtime folder is a tmpfs wherever a session manager makes it.
     place = workspace.runtime if layer == "tmpfs" else workspace.scratch

@@ -34,7 +34,8 @@ HOST_ROOT: Final = Root("host", Path("/"))
 
 @dataclass(frozen=True)
 class MountStep:
-    """One mount inside the new root; ``source`` is a path outside it, for the kinds of bind.
+    """One mount inside the new root; ``source`` is a path outside it, for the kinds of bind. A tmpfs takes
+    ``size_bytes`` at most.
 
     Nothing below a bind gives a user (set-user-id) or a device, unless it is ``dev-bind``.
     """
@@ -42,6 +43,7 @@ class MountStep:
     kind: MountKind
     path: str
     source: Path | None = None
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def arguments(plan: LaunchPlan, program: Path, report_fd: int) -> list[str]:
     words += [] if plan.network_fd is None else ["--join-net", str(plan.network_fd)]
     words += _root_arguments(plan.root) if plan.root != HOST_ROOT else []
     for step in plan.mounts:
+        words += ["--size", str(step.size_bytes)] if step.size_bytes else []
         words += [f"--{step.kind}", *([str(step.source)] if step.source else []), step.path]
     words += _privilege_arguments(plan)
     words += ["--chdir", plan.cwd, "--clearenv"]

@@ -151,10 +151,16 @@ def mounted_at(folder: Path, mountinfo: str) -> tuple[str, str]:
     return found
 
 
-def tmpfs(target: Path, mode: str = "1777") -> None:
-    """Mount an empty tmpfs on ``target``. Raises EnvironmentFailure."""
+def tmpfs(target: Path, size_bytes: int, mode: str = "1777") -> None:
+    """Mount an empty tmpfs on ``target`` that takes ``size_bytes`` at most. Raises EnvironmentFailure."""
     with _named(target):
-        syscalls.mount("tmpfs", str(target), "tmpfs", GIVES_NOTHING, f"mode={mode}")
+        syscalls.mount("tmpfs", str(target), "tmpfs", GIVES_NOTHING, f"mode={mode},size={size_bytes}")
+
+
+def tmpfs_bytes(limit_bytes: int) -> int:
+    """Return the size of a tmpfs that is to take ``limit_bytes`` at most, and no more than the kernel lets one take by
+    itself: half of the memory, tmpfs(5)."""
+    return min(limit_bytes, os.sysconf("SC_PHYS_PAGES") // 2 * os.sysconf("SC_PAGE_SIZE"))
 
 
 def detach(target: Path) -> None:

@@ -125,7 +125,7 @@ struct id_map { const char *inside, *outside, *count; };
 
 enum root_kind { ROOT_HOST, ROOT_CHROOT, ROOT_BIND, ROOT_READ_ONLY_BIND, ROOT_OVERLAY };
 enum mount_kind { MOUNT_PROC, MOUNT_SYS, MOUNT_DEV, MOUNT_TMPFS, MOUNT_BIND, MOUNT_READ_ONLY_BIND, MOUNT_DEVICE_BIND, MOUNT_MASK, MOUNT_READ_ONLY };
-struct mount_step { enum mount_kind kind; const char *source, *path; int tree; };
+struct mount_step { enum mount_kind kind; const char *source, *path; int tree; long size; };
 
 static struct {
     struct cgroup cgroups[MAX_CGROUPS];
@@ -140,7 +140,7 @@ static struct {
     struct id_map uid_map, gid_map;
     enum root_kind root_kind;
     const char *root, *scratch, *hostname, *working_folder, *cpus;
-    long uid, gid, deadline_ms;
+    long uid, gid, deadline_ms, tmpfs_size; /* of the one that is named next */
     int report, ready, seccomp, gate, network;
     char **command;
 } plan = {.uid = -1, .gid = -1, .report = -1, .ready = -1, .seccomp = -1, .gate = -1, .network = -1, .keep_environment = 1, .working_folder = "/"};
@@ -667,6 +667,13 @@ static void mount_dev(const char *folder)
     umask(before);
 }
 
+static void mount_tmpfs(const struct mount_step *step)
+{
+    char options[64] = "mode=1777";
+    if (step->size) snprintf(options, sizeof options, "mode=1777,size=%ld", step->size);
+    if (mount_making_folder("tmpfs", step->path, "tmpfs", MS_NOSUID | MS_NODEV, options)) fail("cannot mount a tmpfs on %s", step->path);
+}
+
 static void mount_step(const struct mount_step *step)
 {
     const unsigned long quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC;
@@ -684,9 +691,7 @@ static void mount_step(const struct mount_step *step)
         if (mount_making_folder("sysfs", step->path, "sysfs", quiet | MS_RDONLY, NULL)) fail("cannot mount sysfs on %s", step->path);
         find_empty_folder(step->path);
         break;
-    case MOUNT_TMPFS:
-        if (mount_making_folder("tmpfs", step->path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")) fail("cannot mount a tmpfs on %s", step->path);
-        break;
+    case MOUNT_TMPFS: mount_tmpfs(step); break;
     case MOUNT_BIND:
     case MOUNT_READ_ONLY_BIND:
     case MOUNT_DEVICE_BIND: break; /* they have a tree */
@@ -1166,6 +1171,7 @@ static const char help[] =
     "  --root-overlay DIR SCRATCH                       DIR below a writable layer in SCRATCH, which is made and removed\n"
     "mounts in the new root, in the order given (paths are inside it):\n"
     "  --proc PATH, --sys PATH, --dev PATH, --tmpfs PATH\n"
+    "  --size BYTES             the --tmpfs that follows takes so much at most\n"
     "  --bind SOURCE PATH, --ro-bind SOURCE PATH        without set-user-id and devices; all below SOURCE as well\n"
     "  --dev-bind SOURCE PATH   the same, with both\n"
     "  --mask PATH              hide a file or folder (PATH/ saves a look which); no error if there is none\n"
@@ -1256,7 +1262,8 @@ static void add_mount(const char *option, enum mount_kind kind)
     const char *source = is_bind(kind) ? next_argument(option) : NULL;
     const char *path = next_argument(option);
     if (*path != '/') misuse("'%s' is no path inside the root: it must begin with '/'", path);
-    plan.mounts[plan.mount_count++] = (struct mount_step){kind, source, path, -1};
+    plan.mounts[plan.mount_count++] = (struct mount_step){kind, source, path, -1, kind == MOUNT_TMPFS ? plan.tmpfs_size : 0};
+    plan.tmpfs_size = 0;
 }
 
 static void set_root(const char *option, enum root_kind kind)
@@ -1362,6 +1369,7 @@ static void parse_option(const char *option)
     else if (!strcmp(option, "--uid")) plan.uid = number_argument(option, INT_MAX);
     else if (!strcmp(option, "--gid")) plan.gid = number_argument(option, INT_MAX);
     else if (!strcmp(option, "--cap-keep")) keep_capabilities(option);
+    else if (!strcmp(option, "--size")) plan.tmpfs_size = number_argument(option, LONG_MAX);
     else if (!strcmp(option, "--seccomp")) plan.seccomp = (int)number_argument(option, INT_MAX);
     else if (!strcmp(option, "--chdir")) plan.working_folder = next_argument(option);
     else if (!strcmp(option, "--clearenv")) plan.keep_environment = 0;

@@ -12,7 +12,9 @@ from benchbox.environments.prepared import MASKED, READ_ONLY
 from benchbox.model import Command, Resources
 
 COMMAND: Final = Command(("/bin/ready", "-x"), {"A": "b c"}, "/data")
-BASIS: Final = Basis(Resources(2, 64 << 20, 40), (1, 3), "0", True, True, False, {"defaultAction": "SCMP_ACT_ERRNO"})
+BASIS: Final = Basis(
+    Resources(2, 64 << 20, 40), (1, 3), "0", True, True, False, {"defaultAction": "SCMP_ACT_ERRNO"}, 1 << 30
+)
 
 
 def told(command: Command = COMMAND, basis: Basis = BASIS, fifo: Path | None = None) -> dict[str, Any]:
@@ -101,6 +103,12 @@ def test_the_file_says_what_the_configuration_says() -> None:
     for basis in (BASIS, changed(seccomp=None)):
         seccomp = None if basis.seccomp is None else json.dumps(basis.seccomp)
         assert json.loads(bundle.text(told(basis=basis), seccomp)) == told(basis=basis)
+
+
+def test_tmp_is_as_large_as_the_session_says() -> None:
+    """It is in the limit of memory as well, which may be larger."""
+    (tmp,) = [mount for mount in told(basis=changed(tmp_bytes=4096))["mounts"] if mount["destination"] == "/tmp"]
+    assert tmp["options"] == ["nosuid", "nodev", "mode=1777", "size=4096"]
 
 
 def test_data_is_one_bind_more() -> None:

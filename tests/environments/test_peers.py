@@ -136,7 +136,7 @@ def test_a_link_goes_with_the_network_that_it_needs(options: Any, given: dict[st
     assert options(**given).link == given["link"]
 
 
-BASIS: Final = bundle.Basis(Resources(1, 64 << 20, 40), (1,), "0", True, True, False, None)
+BASIS: Final = bundle.Basis(Resources(1, 64 << 20, 40), (1,), "0", True, True, False, None, 1 << 30)
 
 
 @pytest.mark.parametrize(

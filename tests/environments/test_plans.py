@@ -291,6 +291,13 @@ def test_the_client_has_a_cpu_that_no_environment_uses() -> None:
 BRIDGE = Link("bridge", "veth", "198.18.0.2", namespace=9, client=10)
 
 
+def test_what_lies_in_memory_is_as_large_as_the_session_says() -> None:
+    """/tmp and /dev/shm alike."""
+    steps = {step.path: step.size_bytes for step in in_container(replace(PREPARED, tmpfs_bytes=4096)).mounts}
+    assert steps["/tmp"] == steps["/dev/shm"] == 4096
+    assert "4096" not in {str(size) for path, size in steps.items() if path not in ("/tmp", "/dev/shm")}
+
+
 def test_a_client_is_held_as_a_container_is() -> None:
     """Whatever it asks; its root is the image read-only, its network the client's end of the link."""
     prepared = replace(PREPARED, seccomp_fd=8)

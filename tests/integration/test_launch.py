@@ -516,13 +516,34 @@ def test_what_is_mounted_below_a_read_only_bind_is_read_only_too(overlay: tuple[
     """A mount inside it is no way to write."""
     (tmp_path / "outer/inner").mkdir(parents=True)
     mounts.enter_private()
-    mounts.tmpfs(tmp_path / "outer/inner")
+    mounts.tmpfs(tmp_path / "outer/inner", 1 << 20)
     try:
         found = launch(*overlay, "--ro-bind", tmp_path / "outer", "/data", *shell("echo x > /data/inner/new"))
         assert not (tmp_path / "outer/inner/new").exists()
     finally:
         mounts.detach(tmp_path / "outer/inner")
     assert "Read-only file system" in found.err
+
+
+def test_a_bind_gives_no_device_but_by_its_own_option(overlay: tuple[str, ...], tmp_path: Path) -> None:
+    """Nor does what is mounted below it, nor a program that is set-user-id; the rest is as outside."""
+    (tmp_path / "devices").mkdir()
+    os.mknod(tmp_path / "devices/null", 0o20666, os.makedev(1, 3))
+    opens = shell("echo x > /data/null && busybox grep ' /data ' /proc/self/mountinfo")
+    held = launch(*overlay, "--proc", "/proc", "--bind", tmp_path / "devices", "/data", *opens)
+    assert held.status != 0 and "Permission denied" in held.err
+    opened = launch(*overlay, "--proc", "/proc", "--dev-bind", tmp_path / "devices", "/data", *opens)
+    assert opened.status == 0, opened.err
+    (tmp_path / "devices/null").unlink()
+
+
+def test_a_tmpfs_has_the_size_that_is_named_before_it(overlay: tuple[str, ...]) -> None:
+    """The next one has the kernel's again."""
+    words = ("--size", str(1 << 20), "--tmpfs", "/tmp", "--tmpfs", "/data")
+    write = "busybox dd if=/dev/zero of=$place/f bs=64k count=32; busybox stat -c %s $place/f"
+    found = launch(*overlay, *words, "--dev", "/dev", *shell(f"for place in /tmp /data; do {write}; done"))
+    assert found.out.split() == [str(1 << 20), str(2 << 20)], found.err
+    assert launch("--size", "many", "--tmpfs", "/tmp", "--", "/bin/true").status == 125
 
 
 def test_mounts_of_a_container_do_not_show_outside(overlay: tuple[str, ...], before: object) -> None:

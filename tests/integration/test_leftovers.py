@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 @contextlib.contextmanager
 def a_mount(folder: Path) -> Iterator[None]:
     mounts.enter_private()
-    mounts.tmpfs(folder, mode="700")
+    mounts.tmpfs(folder, 1 << 20, mode="700")
     try:
         yield
     finally:

@@ -49,17 +49,18 @@ def test_cgroups_come_with_their_values_and_files() -> None:
 
 
 def test_the_new_root_and_its_mounts_keep_their_order() -> None:
-    """An overlay names its scratch folder, a bind its source."""
+    """An overlay names its scratch folder, a bind its source, a tmpfs its size."""
     mounts = (
         MountStep("proc", "/proc"),
         MountStep("bind", "/data", Path("/var/data")),
+        MountStep("tmpfs", "/tmp", size_bytes=4096),
         MountStep("mask", "/proc/keys"),
     )
     plan = replace(PLAIN, root=Root("root-overlay", Path("/image"), Path("/scratch")), mounts=mounts)
     words = after_report(plan)
     assert words[: words.index("--chdir")] == [
         "--root-overlay", "/image", "/scratch", "--proc", "/proc", "--bind", "/var/data", "/data",
-        "--mask", "/proc/keys",
+        "--size", "4096", "--tmpfs", "/tmp", "--mask", "/proc/keys",
     ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Mounts are made as asked for, and a refusal names its place (the kernel's own part: tests/integration)."""
 
 import errno
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,21 @@ def test_a_mount_point_is_closed_to_other_users(tmp_path: Path) -> None:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("make", [lambda path: mounts.bind(Path("/a"), path), mounts.tmpfs])
+@pytest.mark.parametrize("make", [lambda path: mounts.bind(Path("/a"), path), lambda path: mounts.tmpfs(path, 1)])
 def test_a_refused_mount_names_its_place(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the kernel's reason."""
     monkeypatch.setattr(syscalls, "mount", refuse(errno.ENOENT))
     with pytest.raises(EnvironmentFailure, match="cannot mount /b: refused"):
         make(Path("/b"))
+
+
+def test_a_tmpfs_takes_no_more_than_half_of_the_memory(calls: list[tuple[Any, ...]]) -> None:
+    """As one without a size: a large limit is no leave for more."""
+    assert mounts.tmpfs_bytes(4096) == 4096
+    half = mounts.tmpfs_bytes(1 << 60)
+    assert half * 2 <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    mounts.tmpfs(Path("/b"), 4096, mode="700")
+    assert calls[-1][-1] == "mode=700,size=4096"
 
 
 def test_detaching_what_is_not_mounted_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
