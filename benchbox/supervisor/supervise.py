@@ -132,7 +132,8 @@ class _Watch:
     def _start(self, events: int) -> "subprocess.Popen[bytes]":
         # A session of its own: Ctrl-C in the terminal reaches the supervisor alone, which asks the worker to stop.
         worker = processes.spawn(
-            [sys.executable, "-m", "benchbox.worker", str(events)],
+            # -P: the folder that benchbox is started in may be somebody else's, and is no place to import from.
+            [sys.executable, "-P", "-m", "benchbox.worker", str(events)],
             stdin=subprocess.PIPE,
             pass_fds=(events,),
             new_session=True,

@@ -32,7 +32,7 @@ REQUEST_TIMEOUT_S: Final = 10.0
 SLACK_S: Final = guest.FINISH_TIMEOUT_S + guest.END_TIMEOUT_S + 4 * guest.ASK_TIMEOUT_S + 5.0
 
 #: How the worker is started; the number of its socket and of this process follow.
-PROGRAM: Final = (sys.executable, "-m", "benchbox.virt.worker")
+PROGRAM: Final = (sys.executable, "-P", "-m", "benchbox.virt.worker")
 
 _LOG_TAIL_CHARACTERS: Final = 500
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,22 @@ def test_a_run_prints_a_table_and_keeps_every_sample(tmp_path: Path) -> None:
     assert [sample.round for sample in samples] == sorted([*range(7), *range(7)])
     assert {sample.status for sample in samples} == {"ok"}
     assert (tmp_path / "reports" / f"{manifest.run_id}.html").stat().st_size > 1000
+
+
+def test_nothing_is_imported_from_the_folder_it_is_started_in(tmp_path: Path) -> None:
+    """It may be somebody else's, as that of a scenario: what lies there like a module of Python's is none."""
+    for name in ("json", "yaml", "pydantic", "gc", "decimal"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'taken')!r}, 'w')\nraise SystemExit(3)\n")
+    path = runs.scenario(tmp_path, ["container"], rounds=1)
+    process = subprocess.run(
+        [sys.executable, "-P", "-m", "benchbox.cli", "run", path],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 0, process.stderr
+    assert not (tmp_path / "taken").exists()
 
 
 def test_the_container_is_what_differs(tmp_path: Path) -> None:
