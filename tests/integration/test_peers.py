@@ -252,6 +252,15 @@ def test_samples_of_docker_are_in_the_namespace_of_a_container_that_stands_still
     assert docker.containers(run_name) == []
 
 
+def test_docker_s_own_layer_is_held_by_what_the_disk_lost(docker: Engine, tmp_path: Path) -> None:
+    """Nobody but the daemon knows where it lies; who fills it is ended all the same, and the next one is not."""
+    with session("docker", tmp_path, Resources(disk_bytes=128 << 20)) as opened:
+        outcome = run(opened, shell("exec busybox dd if=/dev/zero of=/f bs=1M count=20000"))
+        assert (outcome.status, outcome.exit_code) == ("failed", None)
+        assert "in no file of its /data or layer" in str(outcome.reason), outcome.reason
+        assert run(opened, READY).status == "ok"
+
+
 def test_a_holder_that_ends_fails_samples_with_the_daemon_s_words(docker: Engine, tmp_path: Path) -> None:
     """There is no network to join any more."""
     with Links() as made, linked_session("docker", tmp_path, made) as opened:
