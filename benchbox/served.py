@@ -65,7 +65,7 @@ class Served:
         try:
             command = replace(self._client(self._link.address), timeout_s=self._timeout_s)
             asked = self._asked(command, self._link)
-            left = not listener.is_alive()
+            left = bool(outcomes)
         finally:
             self._server.kill()
             listener.join()

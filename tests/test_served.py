@@ -94,8 +94,16 @@ def test_what_a_client_asks_is_started_as_a_server() -> None:
 
 
 def test_a_server_that_leaves_early_failed() -> None:
-    """Whatever its client says."""
-    found = served(Session(Played(SERVER, [], "server")), Clients(Played(client(), [], "client")))
+    """Whatever its client says, which ends after it."""
+
+    class Later(Played):
+        def wait(self) -> Outcome:
+            for thread in threading.enumerate():
+                if thread.name == "server":
+                    thread.join(10)
+            return super().wait()
+
+    found = served(Session(Played(SERVER, [], "server")), Clients(Later(client(), [], "client")))
     assert found.status == "failed" and found.reason == LEFT
 
 
