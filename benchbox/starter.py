@@ -28,6 +28,7 @@ resources:                      # what one instance may use, with the same meani
   memory: 256MiB
   pids: 512
   # cpu_quota: 0.5              # half of one CPU's time
+  # disk: 10GiB                 # what one instance may write into /data and its layer
 
 environments:                   # one that this host cannot offer is skipped, with the reason
   - native                      # no isolation: the image's root, in a cgroup
