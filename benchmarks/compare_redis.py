@@ -4,8 +4,8 @@
 
 In turns, PAIRS times (10): one sample of ``redis-requests`` as a run makes it, and the same server and client started
 by hand. By hand means without benchbox's launcher, cgroups and account: ``taskset`` on the same CPUs, ``chroot`` into
-the same image, in the same two network namespaces; benchbox's client is in a container, as always. The median ratio has to be within 2 % of 1. Prints each.
-Needs root, two CPUs and the image ``debian``.
+the same image, in the same two network namespaces; benchbox's client is in a container, as always. The median ratio has
+to be within 2 % of 1. Prints each. Needs root, two CPUs and the image ``debian``.
 
 Only on a quiet host: where others want the CPUs as well, benchbox's cgroups have a weight of their own there, what is
 started by hand shares that of its shell, and the ratio says no more than that.

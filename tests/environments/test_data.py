@@ -1,12 +1,14 @@
 """The /data of a sample: made before it, gone after it, in the ledger meanwhile; and what reached the device."""
 
 import shutil
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchbox.environments import data
 from benchbox.environments.data import DataDisks, DataFolders, NotStarted, disk_bytes, make_words, with_data
 from benchbox.linux import blockdev, mounts, removal
 from benchbox.linux.blockdev import Backing, Transferred
@@ -162,6 +164,16 @@ def test_a_disk_without_mke2fs_is_a_failed_sample(
     outcome = with_data(DataDisks(place, "vm", image), SPEC, "1", lambda: NotStarted("never")).wait()
     assert outcome.reason == "/data could not be made: mke2fs is not installed"
     assert nothing_left(place, ledger)
+
+
+def test_a_guest_s_disk_is_closed_to_other_users(
+    place: Workspace, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the guest writes there is root's on the host."""
+    monkeypatch.setattr(data, "_make_disk", lambda disk, size_bytes, staged: disk.touch(0o600))
+    disks = DataDisks(place, "vm", image)
+    with disks.held(SPEC, "1"):
+        assert stat.S_IMODE(disks.source("1").parent.stat().st_mode) == 0o700
 
 
 class Ended:
