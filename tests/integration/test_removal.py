@@ -109,7 +109,7 @@ def test_nothing_is_removed_of_what_is_mounted(tmp_path: Path) -> None:
     kept.mkdir()
     (kept / "file").touch()
     mounts.bind(kept, top / "folder" / "bound")
-    mounts.tmpfs(top / "folder" / "tmpfs")
+    mounts.tmpfs(top / "folder" / "tmpfs", 1 << 20)
     (top / "folder" / "tmpfs" / "file").touch()
     try:
         with pytest.raises(EnvironmentFailure) as caught:
