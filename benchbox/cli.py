@@ -284,10 +284,11 @@ def _new_job(scenario: "Scenario", scenario_file: Path, results: Path) -> dict[s
 def _resumed_job(scenario: "Scenario | None", results: Path, name: str) -> dict[str, Any]:
     """Return the job that goes on with the run ``name``. Raises UsageError where that would mix unlike things."""
     from benchbox import record
-    from benchbox.scenario import resolved
+    from benchbox.scenario import from_resolved, resolved
 
     folder, manifest = record.open_interrupted(record.find_run(results, name))
-    if scenario and manifest.scenario != resolved(scenario):
+    # As this version would write it: a key that has come since has its default there.
+    if scenario and resolved(from_resolved(manifest.scenario)) != resolved(scenario):
         raise UsageError(f"{manifest.run_id} was made with another scenario", hint="give the same file and options")
     _refuse_changed_host(manifest)
     samples, _ = record.read_samples(folder)
@@ -643,11 +644,13 @@ def clean() -> int:
     from benchbox.supervisor.lock import host_lock
 
     cleaned = cleanup.clean_dead_runs()
-    swept = []
+    swept, stuck = [], []
     with contextlib.suppress(LockError), host_lock():
-        swept = cleanup.sweep_scratch()
+        swept, stuck = cleanup.sweep_scratch(), cleanup.lost_scratch()
     for path in swept:
         terminal.say(f"removed folder {path}")
+    for path in stuck:
+        terminal.say(f"could not remove folder {path}: look what is immutable or mounted in it", err=True)
     for item in cleaned:
         for what in item.removed:
             terminal.say(f"{item.run_id}: removed {what}")
@@ -656,9 +659,9 @@ def clean() -> int:
     living = cleanup.living_runs()
     for run_id in living:
         terminal.say(f"{run_id}: lives, not touched")
-    if not cleaned and not living and not swept:
+    if not cleaned and not living and not swept and not stuck:
         terminal.say("nothing to clean")
-    return EXIT_FAILED if any(item.remaining for item in cleaned) else EXIT_DONE
+    return EXIT_FAILED if stuck or any(item.remaining for item in cleaned) else EXIT_DONE
 
 
 @commands.command(short_help="Write a commented scenario to begin with.")

@@ -34,6 +34,8 @@ TOOLS: Final = (
 
 #: Finds itself fit, makes environments with a copy of itself, "installs" a program that shows its arguments.
 PYTHON: Final = r"""#!/bin/sh
+echo "$1" >>"$STUBS/modes"
+[ "$1" != -I ] || shift
 case "$1 $2" in
     -c*ensurepip*) echo "$0" ;;
     -c*sysconfig*) echo "$STUBS/include" ;;
@@ -126,6 +128,13 @@ def test_the_first_call_sets_up_and_hands_every_argument_on(checkout: Checkout) 
     assert done.stdout == f"{checkout.root}|run|a b||c'd\"$e|"
     assert all(line.startswith(("benchboxw: ", "    ")) for line in done.stderr.splitlines())
     assert checkout.calls() == ["venv", f"pip install --disable-pip-version-check --no-input -e {checkout.root}"]
+
+
+def test_nothing_is_imported_from_the_folder_it_is_called_in(checkout: Checkout) -> None:
+    """Python looks there first (-c, -m) unless it is isolated: somebody's ``venv.py`` would run, as root perhaps."""
+    compile_vm(checkout)
+    checkout.call()
+    assert set((checkout.stubs / "modes").read_text().split()) == {"-I"}
 
 
 def test_the_second_call_only_hands_on(checkout: Checkout) -> None:

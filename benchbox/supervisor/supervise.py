@@ -59,6 +59,8 @@ def supervise(run_id: str, job: Mapping[str, Any], on_event: Callable[[Event], N
             finally:
                 cleanup.end_descendants()
                 cleaned = cleanup.clean_entries(run_id, place, ledger.read(book.path)[1])
+                if not cleaned.remaining:  # else the next clean-up finds the ledger, and tries again
+                    removal.try_remove(place.runtime)
         return Ending(ending.state, ending.reason, ending.hint, cleaned.remaining)
 
 
@@ -77,10 +79,13 @@ def _place(run_id: str) -> Iterator[tuple[Place, ledger.Ledger]]:
     book.begin(ledger.Header(run_id, os.getpid(), datetime.now(UTC).isoformat(timespec="seconds")))
     try:
         _record_place(place, book)
+    except BaseException:
+        removal.try_remove(place.runtime)
+        raise
+    try:
         yield place, book
     finally:
         book.close()
-        removal.try_remove(place.runtime)
 
 
 def _record_place(place: Place, book: ledger.Ledger) -> None:

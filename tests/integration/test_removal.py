@@ -1,8 +1,10 @@
 """What a command has made is removed, however it was made, and a run goes on where something stays."""
 
+import contextlib
 import fcntl
 import os
 import shlex
+import signal
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from benchbox.environments import container, native
 from benchbox.errors import EnvironmentFailure
 from benchbox.linux import mounts, removal
+from benchbox.linux.state import cache_folder
 from benchbox.model import Availability, DataSpec, EnvironmentSpec
 from tests.integration import runs, sessions
 
@@ -75,20 +78,47 @@ def test_a_run_of_what_nests_12000_folders_has_an_end_and_leaves_nothing(
     assert runs.benchbox(tmp_path, "clean")[1] == "nothing to clean\n"
 
 
-@pytest.fixture
-def immutable(tmp_path: Path) -> Iterator[Path]:
-    """Yield a file that not even root may remove, until the end of the test."""
-    file = tmp_path / "top" / "folder" / "file"
-    file.parent.mkdir(parents=True)
+@contextlib.contextmanager
+def fixed(file: Path) -> Iterator[None]:
+    """Make ``file`` one that not even root may remove, until the end."""
     descriptor = os.open(file, os.O_RDONLY | os.O_CREAT)
     try:
         fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("l", IMMUTABLE))
     except OSError:
         os.close(descriptor)
         pytest.skip("no immutable files here")
-    yield file
-    fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("l", 0))
-    os.close(descriptor)
+    try:
+        yield
+    finally:
+        fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("l", 0))
+        os.close(descriptor)
+
+
+@pytest.fixture
+def immutable(tmp_path: Path) -> Iterator[Path]:
+    """Yield a file that not even root may remove, until the end of the test."""
+    file = tmp_path / "top" / "folder" / "file"
+    file.parent.mkdir(parents=True)
+    with fixed(file):
+        yield file
+
+
+def test_what_a_run_could_not_remove_goes_with_the_next_clean_up_that_can(tmp_path: Path) -> None:
+    """The run keeps its record and its ledger and ends with 2; ``clean`` says what is in the way until it is not."""
+    process = runs.start(tmp_path, "run", runs.scenario(tmp_path, ["native"], runs.STAYS))
+    runs.eventually(lambda: runs.below(process, "sleep"))
+    (scratch,) = cache_folder("scratch").glob("*")
+    file = scratch / "file"
+    with fixed(file):
+        process.send_signal(signal.SIGINT)
+        status, _, err = runs.finish(process)
+        assert (status, f"{file}: Operation not permitted" in err) == (2, True), err
+        assert runs.read(tmp_path)[0].exit_state == "interrupted"
+        status, _, err = runs.benchbox(tmp_path, "clean")
+        assert (status, f"could not remove folder {scratch}" in err) == (2, True), err
+    status, out, _ = runs.benchbox(tmp_path, "clean")
+    assert (status, f"removed folder {scratch}" in out) == (0, True), out
+    assert runs.benchbox(tmp_path, "clean")[1] == "nothing to clean\n"
 
 
 def test_what_may_not_be_removed_stays_and_is_named(immutable: Path, tmp_path: Path) -> None:
