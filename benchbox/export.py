@@ -1,6 +1,7 @@
 """The long table of a run: one row a metric, for other programs to read."""
 
 import csv
+import functools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -48,13 +49,14 @@ def write_csv(rows: Iterable[Row], out: "SupportsWrite[str]", *, raw_text: bool 
     """
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(rows if raw_text else (tuple(map(disarmed, row)) for row in rows))
+    writer.writerows(
+        rows if raw_text else ([disarmed(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    )
 
 
-def disarmed(cell: Cell) -> Cell:
+@functools.lru_cache(maxsize=4096)  # the same few texts stand in a million rows
+def disarmed(cell: str) -> str:
     """Return ``cell`` as what neither a terminal obeys nor a spreadsheet computes: behind an apostrophe it is text."""
-    if not isinstance(cell, str):
-        return cell
     text = plain_lines(cell)
     return f"'{text}" if text.lstrip().startswith(_FORMULA) or text[:1] in ("\t", "\n") else text
 
