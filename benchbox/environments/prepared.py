@@ -90,9 +90,12 @@ def prepare(
     Raises EnvironmentFailure, UnavailableError.
     """
     rootless = os.geteuid() != 0
-    make = _for_user if rootless else _for_root
     tmpfs_bytes = mounts.tmpfs_bytes(disk_bytes)
-    prepared = make(image_root, workspace, label, layer, other_users, tmpfs_bytes, stack)
+    prepared = (
+        _for_user(image_root, workspace, label, layer, stack)
+        if rootless
+        else _for_root(image_root, workspace, label, layer, other_users, tmpfs_bytes, stack)
+    )
     return Prepared(
         **{
             **vars(prepared),
@@ -145,15 +148,7 @@ def _for_root(
     return Prepared(root, layers, program, devices, id_maps=id_maps, told=told)
 
 
-def _for_user(
-    image_root: Path,
-    workspace: Workspace,
-    label: str,
-    layer: str,
-    other_users: bool,
-    tmpfs_bytes: int,
-    stack: ExitStack,
-) -> Prepared:
+def _for_user(image_root: Path, workspace: Workspace, label: str, layer: str, stack: ExitStack) -> Prepared:
     # The user's runtime folder is a tmpfs wherever a session manager makes it.
     place = workspace.runtime if layer == "tmpfs" else workspace.scratch
     layers = stack.enter_context(mounts.mount_point(place / f"layers-{label}"))
